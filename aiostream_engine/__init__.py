@@ -1,0 +1,73 @@
+"""aiostream_engine: discretized streams, native to asyncio.
+
+Importing the package loads nothing but this table: each public name is imported from its
+room at first use (PEP 562), so that worker processes and light scripts pay only for what
+they touch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from .config import BackpressureConfig as BackpressureConfig
+    from .config import PoolConfig as PoolConfig
+    from .config import QueueLimits as QueueLimits
+    from .config import RetryPolicy as RetryPolicy
+    from .context import StreamingContext as StreamingContext
+    from .dstream import DStream as DStream
+    from .engine import EngineContext as EngineContext
+    from .errors import AiostreamError as AiostreamError
+    from .errors import ConfigurationError as ConfigurationError
+    from .errors import StepError as StepError
+    from .errors import UnpicklableError as UnpicklableError
+    from .rdd import RDD as RDD
+    from .state.spec import State as State
+    from .state.spec import StateSpec as StateSpec
+    from .types import BatchTime as BatchTime
+    from .types import ContextState as ContextState
+    from .types import DeadLetter as DeadLetter
+    from .types import Guarantee as Guarantee
+    from .types import OnError as OnError
+    from .types import StorageLevel as StorageLevel
+
+_ROOM_OF = {
+    "AiostreamError": "errors",
+    "BackpressureConfig": "config",
+    "BatchTime": "types",
+    "ConfigurationError": "errors",
+    "ContextState": "types",
+    "DStream": "dstream",
+    "DeadLetter": "types",
+    "EngineContext": "engine",
+    "Guarantee": "types",
+    "OnError": "types",
+    "PoolConfig": "config",
+    "QueueLimits": "config",
+    "RDD": "rdd",
+    "RetryPolicy": "config",
+    "State": "state.spec",
+    "StateSpec": "state.spec",
+    "StepError": "errors",
+    "StorageLevel": "types",
+    "StreamingContext": "context",
+    "UnpicklableError": "errors",
+}
+
+__all__ = sorted(_ROOM_OF)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{room}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_ROOM_OF])

@@ -1,0 +1,194 @@
+"""The executor seam: tasks go in, results come out, data moves by reference.
+
+A *program* is what a stage does to one partition: a pickled plan that a worker compiles once
+and keeps. A *task* binds a program to the blocks of one partition of one batch; it is small.
+All executors pass one conformance suite (``tests/executors/test_conformance.py``).
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ..types import BlockRef
+
+__all__ = [
+    "Executor",
+    "ExecutorStatistics",
+    "Program",
+    "StateDirective",
+    "StateReport",
+    "Task",
+    "TaskFailure",
+    "TaskResult",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A compiled stage, by reference: ``id`` names the content, ``payload`` is shipped once a worker.
+
+    step: what to call it in errors and logs.
+    """
+
+    id: str
+    payload: bytes
+    step: str
+
+
+class StateDirective(NamedTuple):
+    """What a task shall do with the partition of a keyed state that is pinned to its slot.
+
+    The worker must hold ``base`` (a version number); when it does not, it loads ``restore``
+    (a snapshot and the changes after it), or answers ``state_missing`` when that is None.
+    A worker that holds ``target`` already does not update again.
+    changelog: write the touched keys as a block; snapshot: write the whole partition as a block.
+    """
+
+    state_id: str
+    partition: int
+    base: int
+    target: int
+    restore: tuple[BlockRef, ...] | None = None
+    changelog: bool = False
+    snapshot: bool = False
+
+
+class StateReport(NamedTuple):
+    """What became of a :class:`StateDirective`: the version held now, and the block that was written."""
+
+    version: int
+    block: BlockRef | None
+    is_snapshot: bool
+    keys: int
+
+
+class Task(NamedTuple):
+    """One partition of one stage of one batch.
+
+    inputs: per leaf of the program the blocks to read, in order.
+    slot: the slot that must run it (state is pinned there), or None for any.
+    partition: index in the stage, given to functions that ask for it and used in errors.
+    batch: label of the batch, or None outside of a stream.
+    params: plain values for the program (shuffle width, seeds …).
+    broadcasts: the values that the program may use, as blocks by id.
+    attempt: 1 for the first try; set by the executor.
+    spill: write large outputs on disk.
+    """
+
+    id: int
+    program: str
+    inputs: tuple[tuple[BlockRef, ...], ...]
+    partition: int
+    slot: int | None = None
+    batch: int | None = None
+    params: Mapping[str, Any] = {}
+    state: StateDirective | None = None
+    broadcasts: Mapping[int, BlockRef] = {}
+    attempt: int = 1
+    spill: bool = False
+
+
+class TaskFailure(NamedTuple):
+    """Why a task failed, as plain text: no exception object crosses a process boundary.
+
+    kind: ``user`` (a StepError), ``key`` (BadKeyError), ``unpicklable`` (a result could not be
+        pickled), ``released`` (BlocksReleasedError), ``storage`` (StorageError), ``corrupt``
+        (CorruptionError), ``poison`` (it killed its workers), ``deadline``, ``lost`` or ``internal``.
+    """
+
+    kind: str
+    step: str
+    error_type: str
+    message: str
+    record: str | None = None
+    traceback: str = ""
+
+
+class TaskResult(NamedTuple):
+    """What one task gave.
+
+    outputs: blocks of its main output: one, or one for each reducer of a shuffle.
+    value: pickled result of an action, to be unpickled away from the control path.
+    sides: further outputs by name (``dead-letters``, ``snapshot``).
+    records_in, records_out: what was read and written, -1 where not counted.
+    accumulators: pickled ``{id: partial value}``, empty when none was touched.
+    counters: engine counters such as ``skipped`` and ``dead_lettered``, by step.
+    seconds: time in the worker.
+    """
+
+    task: int
+    failure: TaskFailure | None = None
+    outputs: tuple[BlockRef, ...] = ()
+    value: bytes = b""
+    sides: Mapping[str, BlockRef] = {}
+    records_in: int = -1
+    records_out: int = -1
+    accumulators: bytes = b""
+    counters: Mapping[str, int] = {}
+    state: StateReport | None = None
+    state_missing: bool = False
+    seconds: float = 0.0
+    slot: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorStatistics:
+    """Figures of an executor since its start."""
+
+    slots: int
+    tasks_running: int = 0
+    tasks_queued: int = 0
+    tasks_done: int = 0
+    tasks_failed: int = 0
+    tasks_retried: int = 0
+    workers_started: int = 0
+    workers_lost: int = 0
+    worker_rss_bytes: tuple[int, ...] = field(default=())
+
+
+class Executor(abc.ABC):
+    """Runs tasks in ``slots`` places; an async context manager over one event loop."""
+
+    name: str = "executor"
+
+    @property
+    @abc.abstractmethod
+    def slots(self) -> int:
+        """How many tasks run at the same time; slot numbers are ``0 … slots - 1``."""
+
+    @property
+    def volatile_workers(self) -> bool:
+        """True when a worker can die apart from the driver, so that state needs a changelog."""
+        return True
+
+    @abc.abstractmethod
+    async def start(self) -> None:
+        """Make all slots ready. Raises WorkerStartError."""
+
+    @abc.abstractmethod
+    async def aclose(self) -> None:
+        """Stop all work and free everything; may be called twice and during start."""
+
+    @abc.abstractmethod
+    async def run(self, program: Program, tasks: Sequence[Task]) -> list[TaskResult]:
+        """Run tasks of one program; gives their results in the order of ``tasks``.
+
+        A task that a lost worker ran is tried again on a fresh one within the budget of
+        :class:`~aiostream_engine.config.PoolConfig`; failures of user code come back as
+        ``TaskResult.failure`` and are not retried. Cancelling the call abandons its tasks: those
+        that run are finished or killed, and their late results are dropped.
+        """
+
+    @abc.abstractmethod
+    def statistics(self) -> ExecutorStatistics:
+        """Figures since the start."""
+
+    async def __aenter__(self) -> Executor:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()

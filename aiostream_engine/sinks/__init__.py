@@ -1,0 +1,1 @@
+"""Where results go: contracts by class, one connector a file."""

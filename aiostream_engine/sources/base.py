@@ -1,0 +1,139 @@
+"""What a source is to the engine, and the three kinds that differ in what they can promise.
+
+* :class:`ReplayableSource` can give the same records again from a position (files, Kafka).
+* :class:`ReceiverSource` is handed records by the outside and cannot ask for them again
+  (sockets, custom receivers, actors); a write-ahead log can make it recoverable.
+* :class:`EphemeralSource` lives in this process and dies with it (queues, generators).
+
+The engine reads the guarantee from the class. Sources never see plans, and an implementation
+imports its optional dependency inside its own file.
+"""
+
+from __future__ import annotations
+
+import abc
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..blocks.directory import BlockDirectory
+from ..clock import Clock, SystemClock
+from ..config import QueueLimits
+from ..observe.events import ReceiverInfo
+from ..types import BatchTime, BlockRef
+
+__all__ = [
+    "BatchInput",
+    "EphemeralSource",
+    "ReceiverSource",
+    "ReplayableSource",
+    "Source",
+    "SourceContext",
+]
+
+
+def _ignore(*_: Any) -> None:
+    return None
+
+
+@dataclass(slots=True)
+class SourceContext:
+    """What the runtime hands to a source at its start.
+
+    stream_id: number of the input, in order of definition (row SRC-23).
+    directory: where blocks are written; blocks given to the engine are retained once in its ledger.
+    limits: bounds of the source's queue.
+    parallelism: number of partitions that keeps all workers busy.
+    notify: call it when data is ready to be cut; wakes the as-soon-as-data trigger. Cheap.
+    on_started, on_error, on_stopped: report a receiver event with its current info.
+    """
+
+    stream_id: int
+    directory: BlockDirectory
+    limits: QueueLimits = field(default_factory=QueueLimits)
+    clock: Clock = field(default_factory=SystemClock)
+    parallelism: int = 1
+    random: random.Random = field(default_factory=random.Random)
+    notify: Callable[[], None] = _ignore
+    on_started: Callable[[ReceiverInfo], None] = _ignore
+    on_error: Callable[[ReceiverInfo], None] = _ignore
+    on_stopped: Callable[[ReceiverInfo], None] = _ignore
+
+
+@dataclass(frozen=True, slots=True)
+class BatchInput:
+    """The frozen content of one source for one batch.
+
+    blocks: what to read, in arrival order; the engine owns the one retain of each.
+    datasets: RDDs handed through by a queue of RDDs; the source does not look into them.
+    records, bytes: how much it is, records -1 when unknown before reading.
+    metadata: for people and listeners (file names, offset ranges), with ``description`` if any.
+    position: for a replayable source, plain data from which the *next* batch starts.
+    """
+
+    blocks: tuple[BlockRef, ...] = ()
+    datasets: tuple[Any, ...] = ()
+    records: int = 0
+    bytes: int = 0
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    position: Any = None
+
+
+class Source(abc.ABC):
+    """One input of the stream graph; used on one event loop.
+
+    Subclasses set ``name`` (shown everywhere) and ``format``/``format_args`` (what their blocks
+    are, known before the first one so that the planner can specialise).
+    """
+
+    name: str = "source"
+    format: str = "pickle"
+    format_args: tuple[Any, ...] = ()
+
+    @abc.abstractmethod
+    async def start(self, context: SourceContext) -> None:
+        """Begin to take data; returns when the source runs, not when it is connected."""
+
+    @abc.abstractmethod
+    async def cut(self, time: BatchTime) -> BatchInput:
+        """Freeze what belongs to the batch ``time``: everything ready now, within the limits."""
+
+    @abc.abstractmethod
+    async def stop(self) -> None:
+        """Take no new data; what was taken can still be cut. Bounded in time; may be called twice."""
+
+    async def aclose(self) -> None:  # noqa: B027 - most sources hold nothing more
+        """Free everything, after :meth:`stop`."""
+
+    @property
+    @abc.abstractmethod
+    def finished(self) -> bool:
+        """True when nothing will ever come again and all was cut."""
+
+    @property
+    @abc.abstractmethod
+    def pending(self) -> bool:
+        """True when :meth:`cut` would give data now."""
+
+    @abc.abstractmethod
+    def info(self) -> ReceiverInfo:
+        """Statistics of this moment."""
+
+    def set_rate(self, rate: float | None) -> None:  # noqa: B027 - a hook, by default no limit
+        """Take at most ``rate`` records a second from now on; None for no limit."""
+
+    async def on_commit(self, time: BatchTime) -> None:  # noqa: B027 - a hook
+        """Batch ``time`` is committed: acknowledge to the outside what it held."""
+
+
+class ReplayableSource(Source):
+    """Can be read again from a position; exactly-once input."""
+
+
+class ReceiverSource(Source):
+    """Is handed records by the outside; what was not committed is lost with the driver, unless logged."""
+
+
+class EphemeralSource(Source):
+    """Lives in this process; dies with it."""
