@@ -42,7 +42,7 @@ class SinkContext:
     name: str
 
 
-class Sink(abc.ABC):
+class Sink(abc.ABC):  # noqa: B024 - its three kinds have the abstract methods
     """One output of the stream graph; used on one event loop.
 
     ``concurrency_max`` bounds how many partitions of a batch are written at the same time; 1 keeps
