@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from .errors import StepError as StepError
     from .errors import UnpicklableError as UnpicklableError
     from .rdd import RDD as RDD
-    from .state.spec import State as State
-    from .state.spec import StateSpec as StateSpec
+    from .state.handle import State as State
     from .types import BatchTime as BatchTime
     from .types import ContextState as ContextState
     from .types import DeadLetter as DeadLetter
@@ -49,8 +48,7 @@ _ROOM_OF = {
     "QueueLimits": "config",
     "RDD": "rdd",
     "RetryPolicy": "config",
-    "State": "state.spec",
-    "StateSpec": "state.spec",
+    "State": "state.handle",
     "StepError": "errors",
     "StorageLevel": "types",
     "StreamingContext": "context",

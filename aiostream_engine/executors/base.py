@@ -73,6 +73,7 @@ class Task(NamedTuple):
     partition: index in the stage, given to functions that ask for it and used in errors.
     batch: label of the batch, or None outside of a stream.
     params: plain values for the program (shuffle width, seeds …).
+    states: the keyed states that the program touches, in the order of its plan.
     broadcasts: the values that the program may use, as blocks by id.
     attempt: 1 for the first try; set by the executor.
     spill: write large outputs on disk.
@@ -85,7 +86,7 @@ class Task(NamedTuple):
     slot: int | None = None
     batch: int | None = None
     params: Mapping[str, Any] = {}
-    state: StateDirective | None = None
+    states: tuple[StateDirective, ...] = ()
     broadcasts: Mapping[int, BlockRef] = {}
     attempt: int = 1
     spill: bool = False
@@ -128,7 +129,7 @@ class TaskResult(NamedTuple):
     records_out: int = -1
     accumulators: bytes = b""
     counters: Mapping[str, int] = {}
-    state: StateReport | None = None
+    states: tuple[StateReport, ...] = ()
     state_missing: bool = False
     seconds: float = 0.0
     slot: int = 0

@@ -1,0 +1,1 @@
+"""From lineage to stages to task trees, by pure rules in one visible order."""

@@ -1,0 +1,1 @@
+"""Keyed state: pinned where it is used, changed a batch at a time, described by specifications."""

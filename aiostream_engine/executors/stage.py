@@ -1,0 +1,354 @@
+"""The program that the planner ships: a task tree, compiled where it runs.
+
+:class:`StageProgram` is what a :class:`~aiostream_engine.executors.base.Program` unpickles to;
+:class:`TaskRuntime` is what its generated code calls for input, output, state and failures.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from ..blocks.formats import count_lines, encode_records, read_chunks, text_chunks
+from ..blocks.storage import read_bytes
+from ..errors import AiostreamError, BadKeyError
+from ..operators.codegen import DROP, Compiled, compile_stage
+from ..operators.expressions import apply
+from ..operators.partitioners import Partitioner, RoundRobin
+from ..operators.structure import Combiner, RecordOp, Structure, Terminal
+from ..state.specs import StateFailure, StateSpecification
+from ..state.store import MemoryStore
+from ..types import INLINE_BYTES_MAX, BlockRef, DeadLetter, OnError
+from .base import StateDirective, StateReport, Task, TaskResult
+from .task import REPR_CHARS_MAX, FailureSignal, StateMissing, TaskEnvironment, describe
+
+__all__ = ["StageProgram", "TaskRuntime"]
+
+DEAD_LETTERS_MAX = 100_000  # per task; beyond it the batch fails instead of filling memory
+
+
+class StageProgram:
+    """A stage as a callable ``(environment, task) -> TaskResult``; compiles itself at first use."""
+
+    def __init__(self, structure: Structure, terminal: Terminal, source_step: str) -> None:
+        self.structure = structure
+        self.terminal = terminal
+        self.source_step = source_step
+        self._compiled: Compiled | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StageProgram, (self.structure, self.terminal, self.source_step)
+
+    def compiled(self) -> Compiled:
+        """The generated code."""
+        if self._compiled is None:
+            self._compiled = compile_stage(self.structure, self.terminal, self.source_step)
+        return self._compiled
+
+    def __call__(self, environment: TaskEnvironment, task: Task) -> TaskResult:
+        compiled = self.compiled()
+        runtime = TaskRuntime(environment, task)
+        try:
+            compiled.run(runtime)
+        except (FailureSignal, StateMissing):
+            raise
+        except BaseException as error:
+            raise FailureSignal(_blame(compiled, error)) from error
+        return runtime.result()
+
+
+def _blame(compiled: Compiled, error: BaseException) -> Any:
+    step, record, found = compiled.blame(error)
+    text = bounded_repr(record) if found else None
+    bad_key = isinstance(error, BadKeyError) or (isinstance(error, TypeError) and "unhashable" in str(error))
+    if bad_key:
+        return describe(error, step, kind="key", record=text)
+    return describe(error, step, kind=None if isinstance(error, AiostreamError) else "user", record=text)
+
+
+def bounded_repr(value: Any) -> str:
+    """``repr`` cut to a bound; never fails."""
+    try:
+        text = repr(value)
+    except Exception as error:
+        return f"<unprintable {type(value).__name__}: {type(error).__name__}>"
+    return text if len(text) <= REPR_CHARS_MAX else f"{text[:REPR_CHARS_MAX]}… ({len(text)} characters)"
+
+
+class TaskRuntime:
+    """Input, output, state and failures of one running task, for generated code and task functions."""
+
+    def __init__(self, environment: TaskEnvironment, task: Task) -> None:
+        self.environment = environment
+        self.task = task
+        self.index = task.partition
+        self.records_in = 0
+        self.records_out = 0
+        self._outputs: list[BlockRef] = []
+        self._value = b""
+        self._states: list[StateReport] = []
+        self._buckets: list[list[Any]] = []
+        self._dead: dict[str, list[DeadLetter]] = {}
+        self._dead_count = 0
+        self._counters: dict[str, int] = {}
+
+    @property
+    def random(self) -> random.Random:
+        """A generator seeded by batch and partition, so that a repeated task does the same (A27)."""
+        return random.Random(f"{self.task.batch}/{self.task.params.get('seed', 0)}/{self.index}")
+
+    # -- input -----------------------------------------------------------------------------
+
+    def leaf(self, number: int) -> Iterator[Sequence[Any]]:
+        """The chunks of one input."""
+        for ref in self.task.inputs[number]:
+            for chunk in read_chunks(ref):
+                self.records_in += len(chunk)
+                yield chunk
+
+    def words(self, number: int) -> Iterator[list[str]]:
+        """The white-space separated words of one text input, by chunks."""
+        for ref in self.task.inputs[number]:
+            for text in text_chunks(ref):
+                self.records_in += text.count("\n")
+                yield text.split()
+
+    def count_leaf(self, number: int) -> int:
+        """How many records an input has, read no further than needed."""
+        total = sum(self._count_block(ref) for ref in self.task.inputs[number])
+        self.records_in += total
+        return total
+
+    @staticmethod
+    def _count_block(ref: BlockRef) -> int:
+        if ref.records >= 0:
+            return ref.records
+        if ref.format.endswith("lines"):
+            return count_lines(ref)
+        return sum(len(chunk) for chunk in read_chunks(ref))
+
+    def merge(self, number: int, combiner: Combiner | None) -> Iterator[Iterable[Any]]:
+        """One reducer's segments, combined by key when there is a combiner."""
+        segments = (pickle.loads(read_bytes(ref)) for ref in self.task.inputs[number])
+        if combiner is None:
+            yield from segments
+            return
+        acc: dict[Any, Any] = {}
+        pair = None
+        try:
+            if combiner.map_side:
+                acc = next(segments, {})
+                merge = combiner.merge_combiners.call
+                for segment in segments:
+                    for key, value in segment.items():
+                        pair = key, value
+                        acc[key] = merge(acc[key], value) if key in acc else value
+            else:
+                create = combiner.create.call if combiner.create else _same
+                merge = combiner.merge_value.call
+                for segment in segments:
+                    for key, value in segment:
+                        pair = key, value
+                        acc[key] = merge(acc[key], value) if key in acc else create(value)
+        except Exception as error:
+            kind = None if isinstance(error, AiostreamError) else "user"
+            raise FailureSignal(
+                describe(error, combiner.step, kind=kind, record=bounded_repr(pair))
+            ) from error
+        self.records_in += len(acc)
+        yield acc.items()  # type: ignore[misc]
+
+    # -- output ----------------------------------------------------------------------------
+
+    def flush(self, records: list[Any]) -> list[Any]:
+        """Keep ``records`` as one block; gives a new list for the next ones."""
+        if records:
+            self.records_out += len(records)
+            self._outputs.append(self._block(self._encode(records), len(records)))
+        return []
+
+    def value(self, value: Any) -> None:
+        """The result of an action."""
+        try:
+            self._value = pickle.dumps(value, protocol=5)
+        except Exception as error:
+            raise FailureSignal(
+                describe(error, "result", kind="unpicklable", record=bounded_repr(value))
+            ) from error
+
+    def buckets(self, partitioner: Partitioner) -> tuple[list[Callable[[Any], None]] | None, Any]:
+        """Appenders of the reducers and the function that places a key among them."""
+        self._buckets = [[] for _ in range(partitioner.partitions)]
+        adds = [bucket.append for bucket in self._buckets]
+        if isinstance(partitioner, RoundRobin):
+            first = self.index % len(adds)
+            return None, itertools.cycle(adds[first:] + adds[:first]).__next__
+        return adds, partitioner.lookup()
+
+    def finish_buckets(self) -> None:
+        """Write the reducers' segments."""
+        self._segments(self._buckets)
+
+    def combined(self, partitioner: Partitioner, acc: dict[Any, Any]) -> None:
+        """Split combined values by reducer and write the segments."""
+        parts: list[dict[Any, Any]] = [{} for _ in range(partitioner.partitions)]
+        place = partitioner.lookup()
+        for key, value in acc.items():
+            parts[place(key)][key] = value
+        self._segments(parts)
+
+    def _segments(self, parts: Sequence[Any]) -> None:
+        payloads = [self._encode(part) for part in parts]
+        self.records_out = sum(len(part) for part in parts)
+        if sum(len(payload) for payload in payloads) <= INLINE_BYTES_MAX:
+            self._outputs = [
+                BlockRef("pickle", payload, records=len(part))
+                for payload, part in zip(payloads, parts, strict=True)
+            ]
+            return
+        path, offsets = self.environment.writer.write(payloads, spill=self.task.spill)
+        self._outputs = [
+            BlockRef("pickle", None, path, offset, len(payload), len(part))
+            for payload, offset, part in zip(payloads, offsets, parts, strict=True)
+        ]
+
+    def _encode(self, records: Any) -> bytes:
+        try:
+            return encode_records(records)
+        except Exception as error:
+            culprit = next((item for item in records if not _picklable(item)), None)
+            failure = describe(error, "result", kind="unpicklable", record=bounded_repr(culprit))
+            raise FailureSignal(failure) from error
+
+    def _block(self, payload: bytes, records: int) -> BlockRef:
+        if len(payload) <= INLINE_BYTES_MAX:
+            return BlockRef("pickle", payload, records=records)
+        path, _ = self.environment.writer.write([payload], spill=self.task.spill)
+        return BlockRef("pickle", None, path, 0, len(payload), records)
+
+    # -- records that failed -----------------------------------------------------------------
+
+    def apply(self, op: RecordOp, record: Any) -> Any:
+        """One record through a step that has an error policy."""
+        return apply(op, record)
+
+    def recover(self, op: RecordOp, record: Any, error: Exception) -> Any:
+        """Try again, then decide; gives the step's result or DROP, or raises the last error."""
+        assert op.policy is not None
+        for _ in range(op.policy.attempts - 1):
+            self._count("retried", op.step)
+            try:
+                return apply(op, record)
+            except Exception as again:
+                error = again
+        if op.policy.on_error is OnError.FAIL:
+            raise error
+        if op.policy.on_error is OnError.SKIP:
+            self._count("skipped", op.step)
+            return DROP
+        self._dead_letter(op, record, error)
+        return DROP
+
+    def _dead_letter(self, op: RecordOp, record: Any, error: Exception) -> None:
+        assert op.policy is not None
+        failure = describe(error, op.step)
+        self._dead_count += 1
+        if self._dead_count > DEAD_LETTERS_MAX:
+            raise FailureSignal(
+                failure._replace(
+                    message=f"over {DEAD_LETTERS_MAX} dead letters in one task; the last: {failure.message}"
+                )
+            )
+        self._count("dead_lettered", op.step)
+        letter = DeadLetter(
+            op.step,
+            self.task.batch,
+            self.index,
+            record,
+            failure.error_type,
+            failure.message,
+            failure.traceback,
+            op.policy.attempts,
+        )
+        self._dead.setdefault(op.step, []).append(letter)
+
+    def _count(self, what: str, step: str) -> None:
+        name = f"{what}:{step}"
+        self._counters[name] = self._counters.get(name, 0) + 1
+
+    # -- state -----------------------------------------------------------------------------
+
+    def state(self, number: int, spec: StateSpecification, inputs: Sequence[Iterable[Any]]) -> Iterable[Any]:
+        """Bring a keyed state to the batch, report it, and give what the step yields."""
+        directive = self.task.states[number]
+        store = self._store(directive, spec)
+        changes = None
+        block = None
+        if store.version != directive.target:
+            try:
+                changes = spec.update(store, inputs, self.task.batch or 0)
+            except StateFailure as failure:
+                cause = failure.__cause__ or failure
+                step = self.task.params["state_steps"][number]
+                record = bounded_repr(failure.record)
+                raise FailureSignal(describe(cause, step, kind="user", record=record)) from cause
+            store.apply(changes, directive.target)
+        if directive.snapshot:
+            block = self._block(store.snapshot(), len(store.entries))
+        elif directive.changelog and changes is not None:
+            block = self._block(changes.dump(), -1)
+        self._states.append(StateReport(store.version, block, directive.snapshot, len(store.entries)))
+        return spec.output(store, changes)
+
+    def _store(self, directive: StateDirective, spec: StateSpecification) -> MemoryStore:
+        name = (directive.state_id, directive.partition)
+        store: MemoryStore | None = self.environment.states.get(name)
+        if store is not None:
+            if store.version == directive.base:
+                return store
+            if store.version == directive.target and not spec.mapped:
+                return store
+            if store.can_roll_back_to(directive.base):
+                store.rollback()
+                return store
+        if directive.restore is not None:
+            store = MemoryStore.restore((read_bytes(ref) for ref in directive.restore), directive.base)
+        elif directive.base == 0:
+            store = MemoryStore()
+        else:
+            raise StateMissing
+        self.environment.states[name] = store
+        return store
+
+    # -- the result ------------------------------------------------------------------------
+
+    def result(self) -> TaskResult:
+        """All that the task gave."""
+        return TaskResult(
+            self.task.id,
+            outputs=tuple(self._outputs),
+            value=self._value,
+            sides={
+                f"dead-letters:{step}": self._block(self._encode(letters), len(letters))
+                for step, letters in self._dead.items()
+            },
+            records_in=self.records_in,
+            records_out=self.records_out,
+            counters=self._counters,
+            states=tuple(self._states),
+        )
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _picklable(value: Any) -> bool:
+    try:
+        pickle.dumps(value, protocol=5)
+    except Exception:
+        return False
+    return True

@@ -1,0 +1,356 @@
+"""Turn a task's tree into one generated Python function in which fused steps share a loop.
+
+A chain of record steps becomes straight-line code inside of one ``for``: no generator and no
+call a step but the user's own. When something raises, the line number says which step it was and
+the frame's locals hold the record, so that good records pay nothing for the error report.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import _count_elements  # type: ignore[attr-defined]
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import chain
+from types import TracebackType
+from typing import Any
+
+from .structure import (
+    Concat,
+    CountTerminal,
+    Leaf,
+    Merge,
+    Multi,
+    PartitionOp,
+    Partitioned,
+    Record,
+    RecordOp,
+    StateScan,
+    Structure,
+    Terminal,
+    ToBlocks,
+    ToBuckets,
+    ToValue,
+    Words,
+)
+
+__all__ = ["DROP", "Compiled", "compile_stage"]
+
+# A list of results is handed on when it is this long, so that memory stays bounded.
+RECORDS_BUFFERED_MAX = 65_536
+
+DROP = object()  # what a recovered step gives for a record that goes no further
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The generated function and how to read its errors.
+
+    source: the code, for ``explain`` and for debuggers.
+    run: ``run(runtime)``; see ``executors/stage.py`` for what the runtime offers.
+    """
+
+    source: str
+    run: Callable[[Any], None]
+    filename: str
+    lines: dict[int, tuple[str, str | None]]
+
+    def blame(self, error: BaseException) -> tuple[str, Any, bool]:
+        """The step at fault, the record in its hand, and whether there was one."""
+        step, record, found = "stage", None, False
+        trace: TracebackType | None = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == self.filename:
+                name, variable = self.lines.get(trace.tb_lineno, ("stage", None))
+                step, found = name, variable in trace.tb_frame.f_locals
+                record = trace.tb_frame.f_locals.get(variable) if variable else None
+            trace = trace.tb_next
+        return step, record, found
+
+
+def compile_stage(structure: Structure, terminal: Terminal, source_step: str = "source") -> Compiled:
+    """Generate, compile and return the function of one stage."""
+    emitter = _Emitter(source_step)
+    emitter.stage(structure, terminal)
+    source = "\n".join(emitter.functions + emitter.lines) + "\n"
+    filename = f"<stage {next(_numbers)}>"
+    exec(compile(source, filename, "exec"), emitter.names)
+    return Compiled(source, emitter.names["stage"], filename, emitter.line_table())
+
+
+@dataclass
+class _Emitter:
+    source_step: str
+    functions: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    names: dict[str, Any] = field(default_factory=dict)
+    marks: list[tuple[bool, int, str, str | None]] = field(default_factory=list)
+    depth: int = 1
+    in_function: bool = False
+    leaves: int = 0
+    states: int = 0
+    serial: int = 0
+
+    def __post_init__(self) -> None:
+        self.names.update(DROP=DROP, flatten=chain.from_iterable, chain=chain, count=_count_elements)
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def write(self, text: str, step: str | None = None, record: str | None = None) -> None:
+        target = self.functions if self.in_function else self.lines
+        target.append("    " * self.depth + text)
+        if step is not None:
+            self.marks.append((self.in_function, len(target), step, record))
+
+    def line_table(self) -> dict[int, tuple[str, str | None]]:
+        shift = len(self.functions)
+        return {line + (0 if inner else shift): (step, var) for inner, line, step, var in self.marks}
+
+    def name(self, prefix: str, value: Any = None) -> str:
+        self.serial += 1
+        name = f"{prefix}{self.serial}"
+        if value is not None:
+            self.names[name] = value
+        return name
+
+    # -- iterables -------------------------------------------------------------------------
+
+    def iterable(self, node: Structure) -> tuple[str, bool, str]:
+        """An expression for the records of ``node``; whether it yields chunks; whom to blame for it."""
+        match node:
+            case Leaf():
+                self.leaves += 1
+                return f"rt.leaf({self.leaves - 1})", True, self.source_step
+            case Words():
+                self.leaves += 1
+                return f"rt.words({self.leaves - 1})", True, self.source_step
+            case Merge(combiner):
+                self.leaves += 1
+                name = self.name("combiner", combiner) if combiner else "None"
+                return f"rt.merge({self.leaves - 1}, {name})", True, combiner.step if combiner else "shuffle"
+            case Record():
+                return self.generator(node), False, self.chain_of(node)[0][-1].step
+            case Partitioned(op, child):
+                return self.call(op, self.flat(child)), False, op.step
+            case Multi(op, children):
+                return self.call(op, f"[{', '.join([self.flat(child) for child in children])}]"), False, op.step
+            case StateScan(spec, step, children):
+                self.states += 1
+                number = self.states - 1
+                inputs = ", ".join([self.flat(child) for child in children])
+                return f"rt.state({number}, {self.name('spec', spec)}, [{inputs}])", False, step
+            case Concat(children):
+                return self.concat(children)
+        raise TypeError(f"unknown structure {node!r}")
+
+    def concat(self, children: tuple[Structure, ...]) -> tuple[str, bool, str]:
+        parts = [self.iterable(child) for child in children]
+        step = parts[0][2] if parts else self.source_step
+        if all(chunked for _, chunked, _ in parts):
+            return f"chain({', '.join([text for text, _, _ in parts])})", True, step
+        flat = [f"flatten({text})" if chunked else text for text, chunked, _ in parts]
+        return f"chain({', '.join(flat)})", False, step
+
+    def flat(self, node: Structure) -> str:
+        text, chunked, _ = self.iterable(node)
+        return f"flatten({text})" if chunked else text
+
+    def call(self, op: PartitionOp, argument: str) -> str:
+        first = {"": "", "index": "rt.index, ", "task": "rt, "}[op.passes]
+        return f"{self.name('p', op.fn.call)}({first}{argument})"
+
+    @staticmethod
+    def chain_of(node: Structure) -> tuple[list[RecordOp], Structure]:
+        """The record steps from the bottom up, and what they stand on."""
+        ops: list[RecordOp] = []
+        while isinstance(node, Record):
+            ops.append(node.op)
+            node = node.child
+        return ops[::-1], node
+
+    def generator(self, node: Structure) -> str:
+        ops, base = self.chain_of(node)
+        text, chunked, step = self.iterable(base)
+        name = self.name("g")
+        saved = self.in_function, self.depth
+        self.in_function, self.depth = True, 0
+        self.write(f"def {name}(rt, source):")
+        self.depth = 1
+        self.loop("source", chunked, step, ops, lambda x: self.write(f"yield {x}"))
+        self.in_function, self.depth = saved
+        return f"{name}(rt, {text})"
+
+    # -- loops -----------------------------------------------------------------------------
+
+    def loop(
+        self,
+        source: str,
+        chunked: bool,
+        step: str,
+        ops: list[RecordOp],
+        sink: Callable[[str], None],
+        after_chunk: str | None = None,
+    ) -> None:
+        """One fused loop; ``sink`` writes what happens to each result."""
+        outer = self.depth
+        if chunked:
+            self.write(f"for chunk in {source}:", step)
+            self.depth += 1
+            source = "chunk"
+        x = self.name("x")
+        self.write(f"for {x} in {source}:", step)
+        self.depth += 1
+        inner = self.depth
+        for op in ops:
+            x = self.record_op(op, x)
+        sink(x)
+        if after_chunk:
+            per_record = not chunked or any(op.kind.startswith("flat") for op in ops)
+            self.depth = inner if per_record else inner - 1
+            self.write(after_chunk)
+        self.depth = outer
+
+    def record_op(self, op: RecordOp, x: str) -> str:
+        if op.policy is not None:
+            return self.guarded_op(op, x)
+        y = self.name("x")
+        call = self.application(op)
+        match op.kind:
+            case "map":
+                self.write(f"{y} = {call(x)}", op.step, x)
+            case "filter":
+                self.write(f"if not {call(x)}: continue", op.step, x)
+                return x
+            case "flat_map":
+                self.write(f"for {y} in {call(x)}:", op.step, x)
+                self.depth += 1
+            case "map_values":
+                self.write(f"{y} = ({x}[0], {call(f'{x}[1]')})", op.step, x)
+            case "flat_map_values":
+                key, value = self.name("k"), self.name("v")
+                self.write(f"{key} = {x}[0]", op.step, x)
+                self.write(f"for {value} in {call(f'{x}[1]')}:", op.step, x)
+                self.depth += 1
+                self.write(f"{y} = ({key}, {value})")
+            case "key_by":
+                self.write(f"{y} = ({call(x)}, {x})", op.step, x)
+            case "keys":
+                self.write(f"{y} = {x}[0]", op.step, x)
+            case "values":
+                self.write(f"{y} = {x}[1]", op.step, x)
+        return y
+
+    def application(self, op: RecordOp) -> Callable[[str], str]:
+        if op.expression is not None:
+            expression = op.expression
+            return lambda argument: expression.replace("{x}", argument)
+        if op.fn is None:
+            return lambda argument: argument
+        name = self.name("f", op.fn.call)
+        return lambda argument: f"{name}({argument})"
+
+    def guarded_op(self, op: RecordOp, x: str) -> str:
+        """A step with an error policy: the runtime decides what becomes of a record that failed."""
+        y, info = self.name("x"), self.name("op", op)
+        self.write("try:")
+        self.write(f"    {y} = rt.apply({info}, {x})", op.step, x)
+        self.write("except Exception as error:")
+        self.write(f"    {y} = rt.recover({info}, {x}, error)", op.step, x)
+        self.write(f"    if {y} is DROP: continue")
+        if op.kind == "filter":
+            self.write(f"if not {y}: continue")
+            return x
+        if op.kind.startswith("flat"):
+            z = self.name("x")
+            self.write(f"for {z} in {y}:")
+            self.depth += 1
+            return z
+        return y
+
+    # -- the stage -------------------------------------------------------------------------
+
+    def stage(self, structure: Structure, terminal: Terminal) -> None:
+        self.depth = 0
+        self.write("def stage(rt):")
+        self.depth = 1
+        match terminal:
+            case ToBlocks():
+                self.to_blocks(structure)
+            case ToBuckets(partitioner=partitioner, combiner=combiner, counter=counter):
+                if combiner is not None and combiner.map_side:
+                    self.to_combined(structure, terminal, counter)
+                else:
+                    self.to_buckets(structure, partitioner)
+            case ToValue(step, fn, passes):
+                self.write(f"rt.value({self.call(PartitionOp(step, fn, passes), self.flat(structure))})", step)
+            case CountTerminal():
+                self.count_records(structure)
+
+    def to_blocks(self, structure: Structure) -> None:
+        ops, base = self.chain_of(structure)
+        text, chunked, step = self.iterable(base)
+        self.write("out = []")
+        self.write("add = out.append")
+        flush = f"if len(out) >= {RECORDS_BUFFERED_MAX}: out = rt.flush(out); add = out.append"
+        self.loop(text, chunked, step, ops, lambda x: self.write(f"add({x})"), flush)
+        self.write("rt.flush(out)")
+
+    def to_buckets(self, structure: Structure, partitioner: Any) -> None:
+        ops, base = self.chain_of(structure)
+        text, chunked, step = self.iterable(base)
+        blame = ops[-1].step if ops else step
+        self.write(f"adds, place = rt.buckets({self.name('partitioner', partitioner)})")
+        if type(partitioner).__name__ == "RoundRobin":
+            self.loop(text, chunked, step, ops, lambda x: self.write(f"place()({x})"))
+        else:
+            self.loop(text, chunked, step, ops, lambda x: self.write(f"adds[place({x}[0])]({x})", blame, x))
+        self.write("rt.finish_buckets()")
+
+    def to_combined(self, structure: Structure, terminal: ToBuckets, counter: bool) -> None:
+        assert terminal.combiner is not None
+        ops, base = self.chain_of(structure)
+        text, chunked, step = self.iterable(base)
+        self.write("acc = {}")
+        if counter:
+            self.count_keys(ops, text, chunked, step)
+        else:
+            self.loop(text, chunked, step, ops, lambda x: self.combine(terminal, x))
+        self.write(f"rt.combined({self.name('partitioner', terminal.partitioner)}, acc)", terminal.combiner.step)
+
+    def count_keys(self, ops: list[RecordOp], text: str, chunked: bool, step: str) -> None:
+        """Counting in C: whole chunks, or whole results of a last ``flat_map``, at a time."""
+        if not ops and chunked:
+            self.write(f"for chunk in {text}: count(acc, chunk)", step)
+        elif not ops:
+            self.write(f"count(acc, {text})", step)
+        elif ops[-1].kind == "flat_map" and ops[-1].policy is None:
+            last = ops[-1]
+            call = self.application(last)
+            self.loop(text, chunked, step, ops[:-1], lambda x: self.write(f"count(acc, {call(x)})", last.step, x))
+        else:
+            add = "acc[{0}] = acc.get({0}, 0) + 1"
+            self.loop(text, chunked, step, ops, lambda x: self.write(add.format(x), ops[-1].step, x))
+
+    def combine(self, terminal: ToBuckets, x: str) -> None:
+        combiner = terminal.combiner
+        assert combiner is not None
+        merge = self.name("merge", combiner.merge_value.call)
+        created = f"{self.name('create', combiner.create.call)}(v)" if combiner.create else "v"
+        self.write(f"k, v = {x}", combiner.step, x)
+        self.write(f"if k in acc: acc[k] = {merge}(acc[k], v)", combiner.step, x)
+        self.write(f"else: acc[k] = {created}", combiner.step, x)
+
+    def count_records(self, structure: Structure) -> None:
+        ops, base = self.chain_of(structure)
+        if not ops and isinstance(base, Leaf):
+            self.leaves += 1
+            self.write(f"rt.value(rt.count_leaf({self.leaves - 1}))", self.source_step)
+            return
+        text, chunked, step = self.iterable(base)
+        self.write("n = 0")
+        if not ops and chunked:
+            self.write(f"for chunk in {text}: n += len(chunk)", step)
+        else:
+            self.loop(text, chunked, step, ops, lambda x: self.write("n += 1"))
+        self.write("rt.value(n)")

@@ -1,0 +1,19 @@
+"""The rules that turn a task tree into a faster one with the same answers, in order.
+
+A rule is a pure function ``(structure, terminal) -> (structure, terminal)`` in a file of its
+own; its docstring lists the conditions. Pass other rules (or none) to a context to switch them off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...operators.structure import Structure, Terminal
+from .count_values import count_values
+from .split_words import split_words
+
+__all__ = ["RULES", "Rule"]
+
+Rule = Callable[[Structure, Terminal], tuple[Structure, Terminal]]
+
+RULES: tuple[Rule, ...] = (count_values, split_words)

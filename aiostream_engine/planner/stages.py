@@ -1,0 +1,220 @@
+"""Cut a lineage at its shuffles into stages, and lower each stage to task trees.
+
+Pure: reads nodes, gives stages. Blocks that do not exist yet are named by :class:`Pending`; the
+runtime puts references in their place once the stage that makes them is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..errors import InternalError
+from ..operators.structure import (
+    Concat,
+    Leaf,
+    Merge,
+    Multi,
+    Partitioned,
+    PartitionOp,
+    Record,
+    RecordOp,
+    StateScan,
+    Structure,
+    Terminal,
+    ToBuckets,
+    children_of,
+)
+from ..plan.nodes import (
+    Aligned,
+    Cartesian,
+    Coalesced,
+    Exchange,
+    Narrow,
+    Node,
+    Source,
+    StateNode,
+    Union,
+    Zipped,
+)
+from ..types import BlockRef
+
+__all__ = ["JobPlan", "PartitionPlan", "Pending", "Stage", "StateUse", "plan_job"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The blocks that reducer ``reducer`` gets from all tasks of stage ``stage``."""
+
+    stage: int
+    reducer: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateUse:
+    """A partition of a keyed state that a task works on."""
+
+    state_id: str
+    partition: int
+    batch: int
+    step: str
+    mapped: bool
+
+
+Input = tuple[BlockRef, ...] | Pending
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionPlan:
+    """What one task does, and on what: leaves of ``structure`` take ``inputs`` in order."""
+
+    structure: Structure
+    inputs: tuple[Input, ...]
+    states: tuple[StateUse, ...] = ()
+
+
+@dataclass(slots=True)
+class Stage:
+    """Tasks that can run side by side once the stages in ``needs`` are done."""
+
+    id: int
+    name: str
+    terminal: Terminal
+    partitions: list[PartitionPlan]
+    needs: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class JobPlan:
+    """The stages of one job, in an order in which each comes after what it needs; the last gives the result."""
+
+    stages: list[Stage] = field(default_factory=list)
+
+    @property
+    def final(self) -> Stage:
+        """The stage whose tasks give the job's result."""
+        return self.stages[-1]
+
+
+def plan_job(node: Node, terminal: Terminal, known: Mapping[int, Source] | None = None) -> JobPlan:
+    """The stages that compute ``node`` and end in ``terminal``.
+
+    known: nodes that are materialised, by id; their blocks are read instead of computing them.
+    """
+    planner = _Planner(known or {})
+    partitions = planner.lower(node)
+    planner.add_stage(node.name, terminal, partitions)
+    return planner.plan
+
+
+class _Planner:
+    def __init__(self, known: Mapping[int, Source]) -> None:
+        self.known = known
+        self.plan = JobPlan()
+        self._lowered: dict[int, list[PartitionPlan]] = {}
+
+    def add_stage(self, name: str, terminal: Terminal, partitions: list[PartitionPlan]) -> int:
+        needs = frozenset(
+            item.stage for plan in partitions for item in plan.inputs if isinstance(item, Pending)
+        )
+        stage = Stage(len(self.plan.stages), name, terminal, partitions, needs)
+        self.plan.stages.append(stage)
+        return stage.id
+
+    def lower(self, node: Node) -> list[PartitionPlan]:
+        """One plan a partition; each node is lowered once, so that a shared shuffle runs once."""
+        done = self._lowered.get(node.id)
+        if done is None:
+            done = self._lowered[node.id] = self._lower(self.known.get(node.id, node))
+        return done
+
+    def _lower(self, node: Node) -> list[PartitionPlan]:
+        match node:
+            case Source():
+                leaf = Leaf(node.format, node.format_args)
+                return [PartitionPlan(leaf, (part,)) for part in node.parts]
+            case Narrow():
+                return self._map(self.lower(node.parent), _applied(node.op))
+            case Union():
+                return [plan for parent in node.parents for plan in self.lower(parent)]
+            case Aligned():
+                columns = [self.lower(parent) for parent in node.parents]
+                return [concatenated(row) for row in zip(*columns, strict=True)]
+            case Coalesced():
+                plans = self.lower(node.parent)
+                return [concatenated([plans[i] for i in group]) for group in node.groups]
+            case Zipped():
+                columns = [self.lower(parent) for parent in node.parents]
+                return [_multi(node.op, row) for row in zip(*columns, strict=True)]
+            case Cartesian():
+                left, right = self.lower(node.left), self.lower(node.right)
+                return [_multi(node.op, (a, b)) for a in left for b in right]
+            case Exchange():
+                return self._exchange(node)
+            case StateNode():
+                return self._state(node)
+        raise InternalError(f"{node.name or type(node).__name__} was not resolved before planning")
+
+    @staticmethod
+    def _map(plans: list[PartitionPlan], wrap: Callable[[Structure], Structure]) -> list[PartitionPlan]:
+        # Partitions mostly share one tree: wrapping each distinct tree once keeps them shared.
+        wrapped: dict[int, Structure] = {}
+        result = []
+        for plan in plans:
+            structure = wrapped.get(id(plan.structure))
+            if structure is None:
+                structure = wrapped[id(plan.structure)] = wrap(plan.structure)
+            result.append(replace(plan, structure=structure))
+        return result
+
+    def _exchange(self, node: Exchange) -> list[PartitionPlan]:
+        assert node.partitioner is not None
+        terminal = ToBuckets(node.partitioner, node.combiner)
+        stage = self.add_stage(node.name, terminal, self.lower(node.parent))
+        merge = Merge(node.combiner)
+        return [PartitionPlan(merge, (Pending(stage, reducer),)) for reducer in range(node.partitions)]
+
+    def _state(self, node: StateNode) -> list[PartitionPlan]:
+        columns = [self.lower(parent) for parent in node.inputs]
+        plans = []
+        for partition in range(node.partitions):
+            row = [column[partition] for column in columns]
+            use = StateUse(node.state_id, partition, node.batch, node.name, node.spec.mapped)
+            plan = _joined(StateScan(node.spec, node.name, tuple(item.structure for item in row)), row)
+            plans.append(replace(plan, states=(*plan.states, use)))
+        return plans
+
+
+def _applied(op: RecordOp | PartitionOp) -> Callable[[Structure], Structure]:
+    if isinstance(op, RecordOp):
+        return lambda child: Record(op, child)
+    return lambda child: Partitioned(op, child)
+
+
+def _multi(op: PartitionOp, row: Sequence[PartitionPlan]) -> PartitionPlan:
+    return _joined(Multi(op, tuple(plan.structure for plan in row)), row)
+
+
+def _joined(structure: Structure, row: Sequence[PartitionPlan]) -> PartitionPlan:
+    inputs = tuple(item for plan in row for item in plan.inputs)
+    states = tuple(use for plan in row for use in plan.states)
+    return PartitionPlan(structure, inputs, states)
+
+
+def concatenated(row: Sequence[PartitionPlan]) -> PartitionPlan:
+    """Several partitions as one; where all do the same to one leaf, it reads all their blocks."""
+    if len(row) == 1:
+        return row[0]
+    first = row[0].structure if row else None
+    same = first is not None and all(plan.structure == first for plan in row) and is_record_chain(first)
+    if same and first is not None and not any(isinstance(plan.inputs[0], Pending) for plan in row):
+        blocks = tuple(ref for plan in row for ref in plan.inputs[0] if isinstance(plan.inputs[0], tuple))
+        return PartitionPlan(first, (blocks,))
+    return _joined(Concat(tuple(plan.structure for plan in row)), row)
+
+
+def is_record_chain(structure: Structure) -> bool:
+    """True for record steps over one leaf: these do not see where one partition ends."""
+    while isinstance(structure, Record):
+        (structure,) = children_of(structure)
+    return isinstance(structure, Leaf)

@@ -1,0 +1,260 @@
+"""What a stateful step does with its partition in one batch, one class a step.
+
+A specification is picklable and comparable by content. ``update`` reads the store, never writes
+it, and gives the :class:`Changes`; ``output`` says what the step yields afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..operators.function import Fn
+from .handle import _ABSENT, State
+from .store import Changes, MemoryStore
+
+__all__ = ["InverseWindow", "MapWithState", "StateFailure", "StateSpecification", "Snapshot", "UpdateState"]
+
+# Values of these types cannot change in place: the same object means the same value.
+_IMMUTABLE = frozenset({int, float, str, bytes, bool, type(None), complex})
+
+
+class StateFailure(Exception):
+    """Says which key was in hand when the user's function raised (the cause)."""
+
+    def __init__(self, key: Any, value: Any) -> None:
+        super().__init__(key, value)
+        self.record = (key, value)
+
+
+class StateSpecification(Protocol):
+    """The face of a stateful step towards a worker."""
+
+    @property
+    def mapped(self) -> bool:
+        """True when the step yields records of its own, which cannot be read from the state again."""
+
+    def update(self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int) -> Changes:
+        """The changes of one batch; ``time`` is its label in epoch milliseconds."""
+
+    def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
+        """What the step yields; ``changes`` is None when the batch had been applied before."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateState:
+    """updateStateByKey (rows UST-1 … UST-9): every key, every batch; yields the whole state.
+
+    fn gets ``(values, old)``, led by time and key when asked for; None removes the key.
+    Inputs: new pairs, then in the first batch the initial pairs.
+    """
+
+    fn: Fn
+    with_time: bool = False
+    with_key: bool = False
+
+    @property
+    def mapped(self) -> bool:
+        return False
+
+    def update(self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int) -> Changes:
+        groups: dict[Any, list[Any]] = {}
+        for key, value in inputs[0]:
+            if key in groups:
+                groups[key].append(value)
+            else:
+                groups[key] = [value]
+        changes = Changes()
+        initial = dict(inputs[1]) if len(inputs) > 1 else {}
+        old = {**initial, **store.entries} if initial else store.entries
+        changes.changed.update(initial)
+        self._visit(old, groups, changes, time)
+        return changes
+
+    def _visit(self, old: dict[Any, Any], groups: dict[Any, list[Any]], changes: Changes, time: int) -> None:
+        call = self._caller(time)
+        changed, removed, take = changes.changed, changes.removed, groups.pop
+        key = value = new = None
+        try:
+            for key, value in old.items():
+                new = call(key, take(key, None) or [], value)
+                if new is None:
+                    removed.append(key)
+                elif type(new) not in _IMMUTABLE or new != value or type(new) is not type(value):
+                    changed[key] = new
+            for key, value in groups.items():
+                new = call(key, value, None)
+                if new is not None:
+                    changed[key] = new
+        except Exception as error:
+            raise StateFailure(key, value) from error
+
+    def _caller(self, time: int) -> Callable[[Any, list[Any], Any], Any]:
+        fn = self.fn.call
+        if self.with_time and self.with_key:
+            return lambda key, values, old: fn(time, key, values, old)
+        if self.with_time:
+            return lambda key, values, old: fn(time, values, old)
+        if self.with_key:
+            return fn
+        return lambda key, values, old: fn(values, old)
+
+    def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
+        return store.entries.items()
+
+
+@dataclass(frozen=True, slots=True)
+class MapWithState:
+    """mapWithState (rows MWS-1 … MWS-8): one call a record, only touched keys cost.
+
+    fn gets ``(key, value, state)``, led by the time when asked for; its results are yielded, with
+    a time only those that are not None. Idle keys are found every batch, not every tenth.
+    """
+
+    fn: Fn
+    timeout_ms: int | None = None
+    with_time: bool = False
+
+    @property
+    def mapped(self) -> bool:
+        return True
+
+    def update(self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int) -> Changes:
+        changes = Changes()
+        if len(inputs) > 1:
+            for key, value in inputs[1]:
+                if key not in store.entries:
+                    changes.changed[key] = value
+                    changes.touched[key] = time
+        state: State[Any] = State()
+        gone: set[Any] = set()
+        key = value = None
+        try:
+            for key, value in inputs[0]:
+                self._one(store, changes, gone, state, key, value, time)
+            if self.timeout_ms is not None:
+                for key in self._idle(store, changes, time - self.timeout_ms):
+                    value = None
+                    state._bind(store.entries[key], timing_out=True)
+                    self._call(changes, key, None, state, time)
+                    gone.add(key)
+        except Exception as error:
+            raise StateFailure(key, value) from error
+        changes.removed.extend(gone)
+        if self.timeout_ms is None:
+            changes.touched.clear()
+        return changes
+
+    def _one(
+        self,
+        store: MemoryStore,
+        changes: Changes,
+        gone: set[Any],
+        state: State[Any],
+        key: Any,
+        value: Any,
+        time: int,
+    ) -> None:
+        if key in changes.changed:
+            state._bind(changes.changed[key])
+        elif key in gone:
+            state._bind(_ABSENT)
+        else:
+            state._bind(store.entries.get(key, _ABSENT))
+        self._call(changes, key, value, state, time)
+        if state._removed:
+            changes.changed.pop(key, None)
+            changes.touched.pop(key, None)
+            if key in store.entries:
+                gone.add(key)
+        elif state._changed:
+            changes.changed[key] = state._value
+            gone.discard(key)
+        if state.exists():
+            changes.touched[key] = time
+
+    def _call(self, changes: Changes, key: Any, value: Any, state: State[Any], time: int) -> None:
+        if not self.with_time:
+            changes.mapped.append(self.fn.call(key, value, state))
+            return
+        result = self.fn.call(time, key, value, state)
+        if result is not None:
+            changes.mapped.append(result)
+
+    @staticmethod
+    def _idle(store: MemoryStore, changes: Changes, before: int) -> list[Any]:
+        """Keys last touched before ``before``; the oldest come first, so the search stops early."""
+        idle = []
+        removed = set(changes.removed)
+        for key, at in store.touched.items():
+            if at >= before:
+                break
+            if key not in changes.touched and key in store.entries and key not in removed:
+                idle.append(key)
+        return idle
+
+    def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
+        return changes.mapped if changes is not None else ()
+
+
+@dataclass(frozen=True, slots=True)
+class InverseWindow:
+    """reduceByKeyAndWindow with an inverse (rows WIN-14 … WIN-19), kept as state.
+
+    A slide costs the keys that enter and leave, not the length of the window.
+    Inputs: reduced pairs of entering batches, reduced pairs of leaving batches.
+    """
+
+    reduce: Fn
+    inverse: Fn
+    keep: Fn | None = None
+
+    @property
+    def mapped(self) -> bool:
+        return False
+
+    def update(self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int) -> Changes:
+        changes = Changes()
+        changed, entries = changes.changed, store.entries
+        reduce, inverse = self.reduce.call, self.inverse.call
+        key = value = None
+        try:
+            for key, value in inputs[1]:
+                now = changed[key] if key in changed else entries.get(key, _ABSENT)
+                if now is not _ABSENT:
+                    changed[key] = inverse(now, value)
+                elif self.keep is None:
+                    raise KeyError(f"{key!r} leaves the window but is not in it: its hash or equality changed")
+            for key, value in inputs[0]:
+                now = changed[key] if key in changed else entries.get(key, _ABSENT)
+                changed[key] = value if now is _ABSENT else reduce(now, value)
+            self._filter(changes)
+        except Exception as error:
+            raise StateFailure(key, value) from error
+        return changes
+
+    def _filter(self, changes: Changes) -> None:
+        if self.keep is not None:
+            keep = self.keep.call
+            changes.removed = [key for key, value in changes.changed.items() if not keep((key, value))]
+            for key in changes.removed:
+                del changes.changed[key]
+
+    def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
+        return store.entries.items()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All pairs of a state that another step keeps (row MWS-4); changes nothing."""
+
+    @property
+    def mapped(self) -> bool:
+        return False
+
+    def update(self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int) -> Changes:
+        return Changes()
+
+    def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
+        return store.entries.items()
