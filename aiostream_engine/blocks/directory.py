@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,13 +11,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..errors import StorageError
+from ..errors import InternalError, StorageError
 from ..types import BlockRef
 from .storage import BlockWriter
 
 __all__ = ["BlockDirectory", "BlockLedger", "LedgerStatistics"]
 
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a mount point, not a predictable file name
+_SHARED_MEMORY = "/dev/shm"
 
 # Removes the directories when the engine's process is gone, however it went: the kernel closes
 # the pipe, `read` returns, `rm` runs. A shell weighs under a megabyte and needs no import.
@@ -74,6 +75,10 @@ class LedgerStatistics:
     bytes_peak: int
 
 
+def _in_own_file(ref: BlockRef) -> bool:
+    return ref.data is None and bool(ref.path) and not ref.format.startswith("file-")
+
+
 class BlockLedger:
     """Counts the references to each block file and unlinks it with the last one.
 
@@ -89,7 +94,7 @@ class BlockLedger:
     def retain(self, refs: Iterable[BlockRef]) -> None:
         """Hold the files of ``refs``; inline blocks and user files need no holding."""
         for ref in refs:
-            if ref.data is None and not ref.format.startswith("file-"):
+            if _in_own_file(ref):
                 self._counts[ref.path] += 1
                 self._sizes[ref.path] += ref.length
                 self._bytes_held += ref.length
@@ -98,9 +103,11 @@ class BlockLedger:
     def release(self, refs: Iterable[BlockRef]) -> None:
         """Let go of what :meth:`retain` held; the last one removes the file."""
         for ref in refs:
-            if ref.data is not None or ref.format.startswith("file-"):
+            if not _in_own_file(ref):
                 continue
             path = ref.path
+            if path not in self._counts:
+                raise InternalError(f"block {os.path.basename(path)} was released more often than retained")
             self._counts[path] -= 1
             self._sizes[path] -= ref.length
             self._bytes_held -= ref.length
@@ -110,10 +117,9 @@ class BlockLedger:
     def _forget(self, path: str) -> None:
         del self._counts[path]
         self._bytes_held -= self._sizes.pop(path)
-        try:
+        # The directory may have been closed before its last user.
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        except FileNotFoundError:
-            pass  # the directory was closed before its last user
 
     def holds(self, path: str) -> bool:
         """True while somebody holds the file at ``path``."""

@@ -11,18 +11,20 @@ whose names start with ``file-`` read a file of the user in place; the engine ne
     range               args (start, stop, step)
     file-lines          lines of a part of a file: args (encoding, errors, compression)
     file-bytes-lines    the same, undecoded
-    file-fixed          args (record_bytes,)
+    file-fixed          args (record_bytes,) or (record_bytes, compression)
     file-whole          one (path, content) pair: args (encoding or None, errors, compression)
     file-path           the path itself, for a reader of the user
 """
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import os
 import pickle
 import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
@@ -49,7 +51,11 @@ def register_format(name: str, decoder: Decoder) -> None:
 
 
 def read_chunks(ref: BlockRef) -> Iterator[Sequence[Any]]:
-    """The records of one block, in order, in chunks."""
+    """The records of one block, in order, in chunks.
+
+    Raises CorruptionError where the bytes are not what the format says, BlocksReleasedError when
+    they are gone, and OSError for a file of the user that cannot be read.
+    """
     return _DECODERS[ref.format](ref)
 
 
@@ -64,12 +70,13 @@ def encode_records(records: Sequence[Any]) -> bytes:
 def text_chunks(ref: BlockRef) -> Iterator[str]:
     """The text of a block in pieces that end at line ends, with ``\\n`` as the only line end."""
     encoding, errors = ref.args[0], ref.args[1]
-    first = True
+    # Only a file has a beginning here; a received block may start anywhere in its stream.
+    at_beginning = ref.format == "file-lines" and ref.offset == 0
     for data in line_bytes(ref):
         text = str(data, encoding, errors)
-        if first and text.startswith("\ufeff"):
-            text = text[1:]
-        first = False
+        if at_beginning:
+            text = text.removeprefix("\ufeff")
+            at_beginning = False
         if "\r" in text:
             text = text.replace("\r\n", "\n")
         yield text
@@ -102,14 +109,27 @@ def _file_line_bytes(ref: BlockRef) -> Iterator[bytes]:
     with open(ref.path, "rb", buffering=0) as file:
         start = ref.offset
         if start > 0:
-            file.seek(start - 1)
-            reader = io.BufferedReader(file)
-            start = start - 1 + len(reader.readline())
-        yield from _cut_at_line_ends(file, start, ref.offset + ref.length)
+            start = _line_start_after(file, start - 1)
+        stop = ref.offset + ref.length
+        # Taking the lines that are left of a truncated file would lose the others silently.
+        if (size := os.fstat(file.fileno()).st_size) < stop:
+            raise CorruptionError(f"{ref.path} is {stop - size} bytes shorter than when it was listed")
+        yield from _cut_at_line_ends(file, start, stop)
+
+
+def _line_start_after(file: io.RawIOBase | IO[bytes], position: int) -> int:
+    """Where the first line begins after the line end at or behind ``position``; the size if there is none."""
+    file.seek(position)
+    while data := file.read(64 * 1024):
+        end = data.find(b"\n") + 1
+        if end:
+            return position + end
+        position += len(data)
+    return position
 
 
 def _cut_at_line_ends(file: IO[bytes] | io.RawIOBase, start: int, stop: int) -> Iterator[bytes]:
-    rest = b""
+    rest: list[bytes] = []
     position = start
     file.seek(start)
     while position < stop:
@@ -118,14 +138,15 @@ def _cut_at_line_ends(file: IO[bytes] | io.RawIOBase, start: int, stop: int) -> 
             break
         position += len(data)
         cut = data.rfind(b"\n") + 1
-        if cut == 0:
-            rest += data
-            continue
-        yield rest + data[:cut] if rest else data[:cut]
-        rest = data[cut:]
+        if cut:
+            rest.append(data[:cut])
+            yield b"".join(rest)
+            rest = [data[cut:]] if cut < len(data) else []
+        else:
+            rest.append(data)
     if rest:
         # The last line may reach past the stop: it belongs to the part in which it starts.
-        yield rest + _until_line_end(file, position)
+        yield b"".join(rest) + _until_line_end(file, position)
 
 
 def _until_line_end(file: IO[bytes] | io.RawIOBase, position: int) -> bytes:
@@ -140,24 +161,30 @@ def _until_line_end(file: IO[bytes] | io.RawIOBase, position: int) -> bytes:
 
 
 def _stream_line_bytes(ref: BlockRef, compression: str) -> Iterator[bytes]:
-    rest = b""
+    rest: list[bytes] = []
     with open_compressed(ref.path, compression) as file:
         while data := file.read(CHUNK_BYTES):
             cut = data.rfind(b"\n") + 1
-            if cut == 0:
-                rest += data
-                continue
-            yield rest + data[:cut]
-            rest = data[cut:]
+            if cut:
+                rest.append(data[:cut])
+                yield b"".join(rest)
+                rest = [data[cut:]] if cut < len(data) else []
+            else:
+                rest.append(data)
     if rest:
-        yield rest
+        yield b"".join(rest)
 
 
 class _BoundedGzip(gzip.GzipFile):
-    """A gzip reader that refuses to inflate without limit (scenario E11)."""
+    """A gzip reader that refuses to inflate without limit (scenario E11) and names a broken file."""
 
     def read(self, size: int | None = -1) -> bytes:
-        data = super().read(size)
+        if size is None or size < 0:
+            return b"".join(iter(lambda: self.read(CHUNK_BYTES), b""))
+        try:
+            data = super().read(size)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise CorruptionError(f"{self.name} is not a whole gzip file: {error}") from error
         compressed = max(1, os.path.getsize(str(self.name)))
         if self.tell() > compressed * DECOMPRESSED_RATIO_MAX + CHUNK_BYTES:
             raise CorruptionError(f"{self.name} inflates to over {DECOMPRESSED_RATIO_MAX} times its size")
@@ -180,8 +207,12 @@ def _lines(ref: BlockRef) -> Iterator[Sequence[Any]]:
 
 
 def _bytes_lines(ref: BlockRef) -> Iterator[Sequence[Any]]:
+    at_beginning = ref.format == "file-bytes-lines" and ref.offset == 0
     for data in line_bytes(ref):
         lines = bytes(data).replace(b"\r\n", b"\n").split(b"\n")
+        if at_beginning:
+            lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
+            at_beginning = False
         if not lines[-1]:
             lines.pop()
         yield lines
@@ -195,26 +226,47 @@ def _pickled(ref: BlockRef) -> Iterator[Sequence[Any]]:
 
 
 def _fixed(ref: BlockRef) -> Iterator[Sequence[Any]]:
-    (record_bytes,) = ref.args
-    data = bytes(_file_part(ref) if ref.format == "file-fixed" else read_bytes(ref))
-    if len(data) % record_bytes:
-        raise CorruptionError(
-            f"{ref.path or 'a block'} has {len(data)} bytes, not a multiple of record_bytes={record_bytes}"
-        )
-    yield [data[at : at + record_bytes] for at in range(0, len(data), record_bytes)]
+    record_bytes = ref.args[0]
+    for data in _whole_records(ref, record_bytes):
+        if len(data) % record_bytes:
+            raise CorruptionError(
+                f"{ref.path or 'a block'} ends within a record: not a multiple of record_bytes={record_bytes}"
+            )
+        yield [data[at : at + record_bytes] for at in range(0, len(data), record_bytes)]
 
 
-def _file_part(ref: BlockRef) -> bytes:
-    with open(ref.path, "rb") as file:
+def _whole_records(ref: BlockRef, record_bytes: int) -> Iterator[bytes]:
+    """The bytes of a block in pieces of whole records; a broken record can only be in the last."""
+    piece = max(1, CHUNK_BYTES // record_bytes) * record_bytes
+    if ref.format != "file-fixed":
+        data = bytes(read_bytes(ref))
+        yield from (data[at : at + piece] for at in range(0, len(data), piece))
+        return
+    compression = ref.args[1] if len(ref.args) > 1 else None
+    with open_compressed(ref.path, compression) as file:
         file.seek(ref.offset)
-        return file.read(ref.length)
+        left = None if compression else ref.length
+        while left is None or left > 0:
+            data = file.read(piece if left is None else min(piece, left))
+            if not data:
+                _refuse_shorter_file(ref, left)
+                return
+            yield data
+            left = None if left is None else left - len(data)
+
+
+def _refuse_shorter_file(ref: BlockRef, left: int | None) -> None:
+    if left is not None:
+        raise CorruptionError(f"{ref.path} is {left} bytes shorter than when it was listed")
 
 
 def _frames(ref: BlockRef) -> Iterator[Sequence[Any]]:
     data = bytes(read_bytes(ref))
     records, at = [], 0
     while at < len(data):
-        (size,) = _LENGTH.unpack_from(data, at)
+        size = _LENGTH.unpack_from(data, at)[0] if at + 4 <= len(data) else -1
+        if size < 0 or at + 4 + size > len(data):
+            raise CorruptionError(f"{ref.path or 'a block'} ends within a frame")
         records.append(data[at + 4 : at + 4 + size])
         at += 4 + size
     yield records
