@@ -1,0 +1,75 @@
+"""Word count over files that appear in a watched directory, on the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import Counter
+from typing import Any
+
+from common.feeding import move_in, round_metrics
+from common.program import digest_counts, package_version, parameters, report, stopwatch
+
+import aiostream_engine as ase
+
+given = parameters()
+
+
+class Totals:
+    """Adds up batches until all words were seen."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.words = 0
+        self.processing_s = 0.0
+        self.changed = asyncio.Event()
+
+    async def add(self, rdd: Any) -> None:
+        started = stopwatch()
+        for word, count in await rdd.collect():
+            self.counts[word] += count
+            self.words += count
+        self.processing_s += stopwatch() - started
+        self.changed.set()
+
+    async def wait_for(self, words: int) -> None:
+        while self.words < words:
+            self.changed.clear()
+            await self.changed.wait()
+
+
+def counts_of(lines: Any) -> Any:
+    if given["built_in"]:
+        return lines.flat_map(str.split).count_by_value()
+    words = lines.flat_map(lambda line: line.split())
+    return words.map(lambda word: (word, 1)).reduce_by_key(lambda a, b: a + b)
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="benchmark-words-") as directory:
+        totals = Totals()
+        ssc = ase.StreamingContext(interval=given["interval_s"], master=given["master"])
+        counts_of(ssc.text_file_stream(directory)).foreach_rdd(totals.add)
+        async with ssc:
+            await ssc.start()
+            move_in(given["files"][:1], directory, "warm-up")
+            await totals.wait_for(given["words_of_first_file"])
+            rounds = [await one_round(number, directory, totals) for number in range(given["rounds"])]
+    report(
+        answer=digest_counts(totals.counts),
+        version=package_version("aiostream-engine"),
+        metrics=round_metrics(given["words"], rounds),
+    )
+
+
+async def one_round(number: int, directory: str, totals: Totals) -> tuple[float, float]:
+    """Seconds from moving all files in to the last count in the driver, and of processing in them."""
+    totals.counts.clear()
+    totals.words, totals.processing_s = 0, 0.0
+    started = stopwatch()
+    move_in(given["files"], directory, f"round-{number}")
+    await totals.wait_for(given["words"])
+    return stopwatch() - started, totals.processing_s
+
+
+asyncio.run(main())
