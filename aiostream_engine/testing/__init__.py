@@ -1,0 +1,66 @@
+"""The test kit: time, sources, sinks and faults under the control of a test.
+
+Names are imported at first use, so that a worker can meet a crash point without loading asyncio.
+See ``docs/testing.md``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .canary import LoopCanary as LoopCanary
+    from .canary import LoopDelay as LoopDelay
+    from .clock import ManualClock as ManualClock
+    from .crash import crash_environment as crash_environment
+    from .crash import crash_point as crash_point
+    from .leaks import LeakCheck as LeakCheck
+    from .leaks import LeakError as LeakError
+    from .run import run_batches as run_batches
+    from .sink import Delivery as Delivery
+    from .sink import NumberedRecord as NumberedRecord
+    from .sink import VerifyingSink as VerifyingSink
+    from .sink import numbered_records as numbered_records
+    from .source import ABORT as ABORT
+    from .source import EOF as EOF
+    from .source import PAUSE as PAUSE
+    from .source import RAISE as RAISE
+    from .source import ScriptedReplayableSource as ScriptedReplayableSource
+    from .source import ScriptedSource as ScriptedSource
+
+_ROOM_OF = {
+    "ABORT": "source",
+    "EOF": "source",
+    "PAUSE": "source",
+    "RAISE": "source",
+    "Delivery": "sink",
+    "LeakCheck": "leaks",
+    "LeakError": "leaks",
+    "LoopCanary": "canary",
+    "LoopDelay": "canary",
+    "ManualClock": "clock",
+    "NumberedRecord": "sink",
+    "ScriptedReplayableSource": "source",
+    "ScriptedSource": "source",
+    "VerifyingSink": "sink",
+    "crash_environment": "crash",
+    "crash_point": "crash",
+    "numbered_records": "sink",
+    "run_batches": "run",
+}
+
+__all__ = sorted(_ROOM_OF)
+
+
+def __getattr__(name: str) -> Any:
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{room}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_ROOM_OF])
