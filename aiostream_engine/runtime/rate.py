@@ -15,6 +15,7 @@ __all__ = ["SLOW_START_RECORDS", "RateController"]
 # record: ten seconds), and four tenfold steps from ten million.
 SLOW_START_RECORDS = 1_000
 
+_PROCESSING_MIN_S = 1e-6  # what a clock can tell; keeps all figures finite
 _GROWTH_MIN = 2.0
 _GROWTH_MAX = 10.0
 _BUSY_SHARE = 0.5
@@ -63,7 +64,7 @@ class RateController:
         """
         newer = self._time_ms is None or time_ms > self._time_ms
         if self._config.enabled and newer and records > 0 and processing_s > 0:
-            speed = records / processing_s
+            speed = records / max(processing_s, _PROCESSING_MIN_S)
             if self._estimating:
                 self._rate = self._bounded(self._estimate(time_ms, speed, scheduling_s))
             elif processing_s + scheduling_s >= self._interval_s * _BUSY_SHARE:
