@@ -74,7 +74,7 @@ class Task(NamedTuple):
     batch: label of the batch, or None outside of a stream.
     params: plain values for the program (shuffle width, seeds …).
     states: the keyed states that the program touches, in the order of its plan.
-    broadcasts: the values that the program may use, as blocks by id.
+    dropped_broadcasts: broadcast values whose copies the worker shall drop.
     attempt: 1 for the first try; set by the executor.
     spill: write large outputs on disk.
     """
@@ -87,7 +87,7 @@ class Task(NamedTuple):
     batch: int | None = None
     params: Mapping[str, Any] = {}
     states: tuple[StateDirective, ...] = ()
-    broadcasts: Mapping[int, BlockRef] = {}
+    dropped_broadcasts: tuple[int, ...] = ()
     attempt: int = 1
     spill: bool = False
 
@@ -137,7 +137,11 @@ class TaskResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ExecutorStatistics:
-    """Figures of an executor since its start."""
+    """Figures of an executor since its start.
+
+    results_stale: replies dropped because their attempt was over; output_lines_dropped: lines that
+    workers printed over the permitted rate.
+    """
 
     slots: int
     tasks_running: int = 0
@@ -148,6 +152,9 @@ class ExecutorStatistics:
     workers_started: int = 0
     workers_lost: int = 0
     worker_rss_bytes: tuple[int, ...] = field(default=())
+    workers_recycled: int = 0
+    results_stale: int = 0
+    output_lines_dropped: int = 0
 
 
 class Executor(abc.ABC):
