@@ -16,8 +16,6 @@ from .logs import get_logger
 
 __all__ = ["BusStatistics", "EventBus"]
 
-_log = get_logger("aiostream_engine.observe")
-
 
 @dataclass(frozen=True, slots=True)
 class BusStatistics:
@@ -63,6 +61,7 @@ class EventBus:
         self._idle: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._log = get_logger("aiostream_engine.observe")  # its own limits: buses are independent
         self._emitted = self._delivered = self._dropped = self._errors = 0
 
     def add(self, listener: Listener) -> None:
@@ -86,7 +85,7 @@ class EventBus:
                 self._failed(function, event, exc)
         if len(self._queue) == self._events_max:
             self._dropped += 1
-            _log.limited(
+            self._log.limited(
                 "dropped", logging.WARNING, "events dropped: listeners are slow", total=self._dropped
             )
         self._queue.append(event)
@@ -179,7 +178,7 @@ class EventBus:
         owner = type(getattr(handler, "__self__", handler)).__name__
         # Never let the report of an error become one: repr and str are user code too.
         with contextlib.suppress(Exception):
-            _log.limited(
+            self._log.limited(
                 f"listener:{owner}:{type(exc).__name__}",
                 logging.ERROR,
                 "listener failed",

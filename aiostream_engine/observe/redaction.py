@@ -16,15 +16,18 @@ __all__ = ["MASK", "is_secret_name", "redact", "redact_mapping", "redact_value"]
 MASK = "***"
 DEPTH_MAX = 8
 
-_SECRET_NAME = re.compile(
-    r"passw(?:or)?d|passphrase|passcode|(?:^|_)pass$|pwd|secret|token|api[-_.]?key|access[-_.]?key|private[-_.]?key"
-    r"|credential|authorization|cookie|signature|jaas|connection[-_.]?string|\bdsn\b",
-    re.IGNORECASE,
+_WORDS = (
+    r"passw(?:or)?d|passphrase|passcode|pwd|secret|token|api[-_.]?key|access[-_.]?key|private[-_.]?key"
+    r"|credential|authorization|cookie|signature|jaas|connection[-_.]?string"
 )
+_SECRET_NAME = re.compile(rf"{_WORDS}|(?:^|[_.\-])(?:pass|dsn)$", re.IGNORECASE)
 # Greedy up to the last @ of the authority, since passwords may hold one.
 _URL_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]{0,30}://)([^\s/?#\"'<>]{1,2000})@")
 _PAIR = re.compile(
-    r"([A-Za-z_][A-Za-z0-9_.\-]{0,60})([\"']?\s{0,4}[=:]\s{0,4})(\"[^\"]*\"|'[^']*'|[^\s,;&\"'}\])]+)"
+    rf"(?<![A-Za-z0-9_.\-])((?:[A-Za-z0-9_.\-]{{0,200}}(?:{_WORDS})[A-Za-z0-9_.\-]{{0,60}}"
+    r"|(?:[A-Za-z0-9_.\-]{0,60}[_.\-])?(?:pass|dsn))"
+    r"[\"']?\s{0,4}[=:]\s{0,4})(\"[^\"]*\"|'[^']*'|[^\s,;&\"'}\])]+)",
+    re.IGNORECASE,
 )
 _SCHEME = re.compile(r"\b(bearer|basic)(\s{1,4})([A-Za-z0-9+/=._~\-]{6,})", re.IGNORECASE)
 
@@ -41,10 +44,8 @@ def _mask_user(match: re.Match[str]) -> str:
 
 
 def _mask_pair(match: re.Match[str]) -> str:
-    if not is_secret_name(match[1]):
-        return match[0]
-    quote = match[3][0] if match[3][0] in "\"'" else ""
-    return f"{match[1]}{match[2]}{quote}{MASK}{quote}"
+    quote = match[2][0] if match[2][0] in "\"'" else ""
+    return f"{match[1]}{quote}{MASK}{quote}"
 
 
 def redact(text: str) -> str:

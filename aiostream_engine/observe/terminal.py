@@ -28,6 +28,7 @@ from .statistics import DelayStatistics, StatisticsSnapshot
 __all__ = ["TerminalView", "TopTable", "format_bytes", "format_count", "format_seconds"]
 
 CELL_CHARS_MAX = 60
+PROSE_CHARS_MAX = 300
 BAR_CELLS = 12
 
 
@@ -64,6 +65,10 @@ def format_seconds(seconds: float) -> str:
 
 def _safe(text: object) -> Text:
     return Text(neutralise(redact(str(text)), CELL_CHARS_MAX), no_wrap=True, overflow="ellipsis")
+
+
+def _prose(text: str) -> Text:
+    return Text(neutralise(redact(text), PROSE_CHARS_MAX))
 
 
 def _bar(share: float) -> Text:
@@ -188,8 +193,8 @@ class TerminalView:
             f"queue_fill={figures.queue_fill:.0%}",
         ]
         for top in self._tops.values():
-            entries = ", ".join(f"{neutralise(entry, 20)}:{amount}" for entry, amount in top.rows[:5])
-            parts.append(f"{top.title}=[{entries}]")
+            entries = ", ".join(f"{_safe(entry)}:{_safe(amount)}" for entry, amount in top.rows[:5])
+            parts.append(f"{_safe(top.title)}=[{entries}]")
         return Text("  ".join(parts))
 
     def render(self, figures: StatisticsSnapshot) -> RenderableType:
@@ -233,7 +238,7 @@ class TerminalView:
         return rows
 
     def _top(self, top: TopTable) -> Table:
-        caption = neutralise(top.note, CELL_CHARS_MAX) if top.note else None
+        caption = _safe(top.note) if top.note else None
         table = Table(title=_safe(top.title), caption=caption, title_justify="left", min_width=26)
         table.add_column("entry", no_wrap=True)
         table.add_column("amount", justify="right")
@@ -242,7 +247,7 @@ class TerminalView:
         return table
 
     def _failures(self, failures: Sequence[str]) -> Panel:
-        lines = [Text(neutralise(redact(failure), 300)) for failure in failures[-3:]]
+        lines = [_prose(failure) for failure in failures[-3:]]
         return Panel(Group(*lines), title="latest failures", title_align="left", style="red", expand=False)
 
     def summary(self, *, outcome: str = "") -> None:
@@ -284,4 +289,4 @@ def _summary_rows(figures: StatisticsSnapshot, outcome: str) -> list[tuple[str, 
     rows += [("last failure", failure) for failure in figures.last_failures[-1:]]
     if outcome:
         rows.append(("ended", outcome))
-    return [(name, Text(neutralise(redact(value), 300))) for name, value in rows]
+    return [(name, _prose(value)) for name, value in rows]

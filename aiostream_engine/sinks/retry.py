@@ -18,8 +18,6 @@ from .base import IdempotentSink, PlainSink, Records, Sink, SinkContext, Transac
 
 __all__ = ["RetryStatistics", "retrying"]
 
-_log = get_logger("aiostream_engine.sinks")
-
 # Trying again cannot help: the program is wrong, not the world.
 FATAL = (ConfigurationError, UserCodeError, InternalError, TypeError)
 CANCEL_GRACE_S = 1.0
@@ -110,6 +108,7 @@ class _Attempts:
         self.timeout_s = timeout_s
         self.clock = clock
         self.rng = rng
+        self._log = get_logger("aiostream_engine.sinks")
         self.writes = self.failed = self.timeouts = self.gave_up = 0
         self.failing_since: float | None = None
 
@@ -172,7 +171,7 @@ class _Attempts:
             raise SinkError(
                 f"sink {self.sink.name!r} failed on {where} after {attempts} tries: {reason}"
             ) from cause
-        _log.limited(
+        self._log.limited(
             f"retry:{self.sink.name}",
             logging.WARNING,
             "sink write failed, trying again",
