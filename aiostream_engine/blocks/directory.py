@@ -125,6 +125,11 @@ class BlockLedger:
         """True while somebody holds the file at ``path``."""
         return path in self._counts
 
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of blocks that somebody holds now."""
+        return self._bytes_held
+
     def statistics(self) -> LedgerStatistics:
         """Files and bytes held now, and the peak."""
         return LedgerStatistics(len(self._counts), self._bytes_held, self._bytes_peak)

@@ -13,6 +13,7 @@ whose names start with ``file-`` read a file of the user in place; the engine ne
     file-bytes-lines    the same, undecoded
     file-fixed          args (record_bytes,) or (record_bytes, compression)
     file-whole          one (path, content) pair: args (encoding or None, errors, compression)
+    file-pickles        pickled lists, one after the other
     file-path           the path itself, for a reader of the user
 """
 
@@ -283,6 +284,12 @@ def _whole(ref: BlockRef) -> Iterator[Sequence[Any]]:
     yield [(ref.path, data if encoding is None else data.decode(encoding, errors))]
 
 
+def _pickles(ref: BlockRef) -> Iterator[Sequence[Any]]:
+    with open(ref.path, "rb") as file:
+        while file.peek(1):
+            yield pickle.load(file)
+
+
 def _path(ref: BlockRef) -> Iterator[Sequence[Any]]:
     yield [ref.path]
 
@@ -298,6 +305,7 @@ for _name, _decoder in {
     "frames": _frames,
     "range": _range,
     "file-whole": _whole,
+    "file-pickles": _pickles,
     "file-path": _path,
 }.items():
     register_format(_name, _decoder)

@@ -69,6 +69,8 @@ class TaskEnvironment:
         global _current
         started = time.perf_counter()
         self.task, self.accumulators = task, {}
+        for number in task.dropped_broadcasts:
+            self.broadcast_values.pop(number, None)
         previous, _current = _current, self
         try:
             result = self._program(task.program)(self, task)

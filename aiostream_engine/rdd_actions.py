@@ -1,0 +1,307 @@
+"""The actions of an RDD: coroutines that run its lineage and give a result."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import os
+import pickle
+import random
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import reduce as fold_left
+from typing import TYPE_CHECKING, Any
+
+from .blocks.formats import read_chunks
+from .durable.saving import save_pickle_partition, save_text_partition
+from .errors import ConfigurationError, OptionError, UnpicklableError
+from .operators import kernels
+from .operators.function import Fn
+from .operators.kernels import kernel
+from .operators.statistics import StatCounter
+from .operators.structure import CountTerminal, Terminal, ToBlocks, ToValue
+
+if TYPE_CHECKING:
+    from .engine import EngineContext
+    from .executors.base import TaskResult
+    from .plan.nodes import Node
+
+__all__ = ["Actions", "as_fn"]
+
+# Unpickling more than this would be felt by other users of the loop: it goes to a thread.
+_LOOP_BYTES_MAX = 512 * 1024
+
+
+def as_fn(function: Callable[..., Any] | Fn, step: str) -> Fn:
+    """A user's function as a value; one that is wrapped already stays as it is."""
+    if isinstance(function, Fn):
+        return function
+    if not callable(function):
+        raise OptionError(f"step {step!r} needs a function, not {type(function).__name__} {function!r}")
+    return Fn(function, step)
+
+
+class Actions:
+    """Mixed into :class:`~aiostream_engine.rdd.RDD`.
+
+    Results come in the order of partitions and, within one, in the order of records. An action that
+    is cancelled abandons its tasks. User errors are raised as StepError.
+    """
+
+    context: EngineContext
+    node: Node
+
+    # -- plumbing ----------------------------------------------------------------------------
+
+    async def _run(self, terminal: Terminal) -> list[TaskResult]:
+        return await self.context.runner.run(self.node, terminal, self.context.current_batch)
+
+    async def _values(self, fn: Fn, step: str, passes: str = "") -> list[Any]:
+        """The result of ``fn(iterator)`` of each partition."""
+        results = await self._run(ToValue(step, fn, passes))
+        return await _decoded([result.value for result in results])
+
+    async def collect(self) -> list[Any]:
+        """All records as one list. Mind the size: :meth:`iterate` holds one partition at a time."""
+        async with self.context.runner.job(self.context.current_batch) as job:
+            results = await job.run_terminal(self.node, ToBlocks())
+            return await _read([ref for result in results for ref in result.outputs])
+
+    async def iterate(self) -> AsyncIterator[Any]:
+        """The records one by one, computing one partition at a time (toLocalIterator)."""
+        async with self.context.runner.job(self.context.current_batch) as job:
+            execution = await job.execution(self.node, ToBlocks())
+            for index in range(execution.partitions):
+                (result,) = await execution.run([index])
+                for ref in result.outputs:
+                    for record in await _read([ref]):
+                        yield record
+
+    async def collect_as_map(self) -> dict[Any, Any]:
+        """The pairs as a dict; of equal keys the last one stays."""
+        return dict(await self.collect())
+
+    async def count(self) -> int:
+        """Number of records."""
+        return sum(await _decoded([result.value for result in await self._run(CountTerminal())]))
+
+    async def count_by_key(self) -> dict[Any, int]:
+        """Number of pairs of each key."""
+        return _added(await self._values(kernel(kernels.counted_by_key), "count_by_key"))
+
+    async def count_by_value(self) -> dict[Any, int]:
+        """Number of times that each record occurs."""
+        return _added(await self._values(kernel(kernels.counted_by_value), "count_by_value"))
+
+    # -- a few records -------------------------------------------------------------------------
+
+    async def take(self, n: int) -> list[Any]:
+        """The first ``n`` records; computes one partition, then more as needed (row RDD-5)."""
+        taken: list[Any] = []
+        if n <= 0:
+            return taken
+        async with self.context.runner.job(self.context.current_batch) as job:
+            terminal = ToValue("take", kernel(kernels.first_n, n))
+            execution = await job.execution(self.node, terminal)
+            done, step = 0, 1
+            while done < execution.partitions and len(taken) < n:
+                indices = range(done, min(done + step, execution.partitions))
+                results = await execution.run(indices)
+                for records in await _decoded([result.value for result in results]):
+                    taken.extend(records)
+                done, step = indices.stop, step * 4
+        return taken[:n]
+
+    async def first(self) -> Any:
+        """The first record. Raises ValueError when there is none."""
+        return _one(await self.take(1), "first")
+
+    async def is_empty(self) -> bool:
+        """True when there is no record."""
+        return not await self.take(1)
+
+    async def take_ordered(self, n: int, key: Callable[[Any], Any] | None = None) -> list[Any]:
+        """The ``n`` smallest records, in order."""
+        parts = await self._values(kernel(kernels.smallest, n, _key(key)), "take_ordered")
+        return heapq.nsmallest(n, [record for part in parts for record in part], key)
+
+    async def top(self, n: int, key: Callable[[Any], Any] | None = None) -> list[Any]:
+        """The ``n`` largest records, largest first."""
+        parts = await self._values(kernel(kernels.largest, n, _key(key)), "top")
+        return heapq.nlargest(n, [record for part in parts for record in part], key)
+
+    async def take_sample(self, with_replacement: bool, n: int, seed: int | None = None) -> list[Any]:
+        """``n`` records drawn at random, fewer when there are fewer and none is put back."""
+        seed = random.randrange(2**31) if seed is None else seed
+        generator = random.Random(seed)
+        if with_replacement:
+            records = await self.collect()
+            return generator.choices(records, k=n) if records else []
+        parts = await self._values(kernel(kernels.reservoir, n, seed), "take_sample", "index")
+        return _weighted_sample(parts, n, generator)
+
+    async def lookup(self, key: Any) -> list[Any]:
+        """The values of ``key``."""
+        return [value for part in await self._values(kernel(kernels.looked_up, key), "lookup") for value in part]
+
+    # -- reductions ----------------------------------------------------------------------------
+
+    async def reduce(self, f: Callable[[Any, Any], Any]) -> Any:
+        """All records as one, by an associative and commutative function. ValueError when there is none."""
+        fn = as_fn(f, "reduce")
+        parts = await self._values(kernel(kernels.reduced, fn), "reduce")
+        return fold_left(fn.call, [_one(part, "reduce") for part in parts if part] or [_one([], "reduce")])
+
+    async def tree_reduce(self, f: Callable[[Any, Any], Any], depth: int = 2) -> Any:
+        """:meth:`reduce`, in ``depth`` levels; with one driver near, one level is as good."""
+        return await self.reduce(f)
+
+    async def fold(self, zero: Any, op: Callable[[Any, Any], Any]) -> Any:
+        """:meth:`reduce` from a zero value in each partition and once more for the whole."""
+        return await self.aggregate(zero, op, op)
+
+    async def aggregate(self, zero: Any, seq_op: Callable[[Any, Any], Any], comb_op: Callable[[Any, Any], Any]) -> Any:
+        """Add records to a value of another type, then the partitions' values to each other."""
+        parts = await self._values(kernel(kernels.folded, zero, as_fn(seq_op, "aggregate")), "aggregate")
+        start = pickle.loads(pickle.dumps(zero))  # a mutable zero must not be changed for the next action
+        return fold_left(as_fn(comb_op, "aggregate").call, parts, start)
+
+    async def tree_aggregate(
+        self, zero: Any, seq_op: Callable[[Any, Any], Any], comb_op: Callable[[Any, Any], Any], depth: int = 2
+    ) -> Any:
+        """:meth:`aggregate`, in ``depth`` levels; with one driver near, one level is as good."""
+        return await self.aggregate(zero, seq_op, comb_op)
+
+    async def max(self, key: Callable[[Any], Any] | None = None) -> Any:
+        """The largest record. ValueError when there is none."""
+        return _one(await self.top(1, key), "max")
+
+    async def min(self, key: Callable[[Any], Any] | None = None) -> Any:
+        """The smallest record. ValueError when there is none."""
+        return _one(await self.take_ordered(1, key), "min")
+
+    async def sum(self) -> Any:
+        """Sum of the records; 0 for none."""
+        return sum(await self._values(kernel(sum), "sum"))
+
+    async def stats(self) -> StatCounter:
+        """Count, mean, variance and extremes in one pass."""
+        parts: list[StatCounter] = await self._values(kernel(StatCounter.of), "stats")
+        return fold_left(StatCounter.merge, parts, StatCounter())
+
+    async def mean(self) -> float:
+        """Mean of the records; NaN for none."""
+        stats = await self.stats()
+        return stats.mean if stats.count else float("nan")
+
+    async def histogram(self, buckets: int | list[Any]) -> tuple[list[Any], list[int]]:
+        """Bucket bounds and counts, for evenly spaced ``buckets`` or given bounds; the last bucket is closed."""
+        if isinstance(buckets, int):
+            if buckets < 1:
+                raise OptionError(f"histogram needs at least one bucket, not {buckets}")
+            stats = await self.stats()
+            if stats.count == 0:
+                raise ValueError("histogram of an empty RDD needs explicit bucket bounds")
+            width = (stats.max - stats.min) / buckets
+            bounds = [stats.min + i * width for i in range(buckets)] + [stats.max]
+            if width == 0:
+                bounds = [stats.min, stats.max]
+        else:
+            bounds = list(buckets)
+            if len(bounds) < 2 or sorted(set(bounds)) != bounds:
+                raise OptionError(f"histogram bounds must rise and be at least two, not {bounds!r}")
+        parts = await self._values(kernel(kernels.histogram_of, tuple(bounds)), "histogram")
+        return bounds, [sum(column) for column in zip(*parts, strict=True)] or [0] * (len(bounds) - 1)
+
+    # -- effects -------------------------------------------------------------------------------
+
+    async def foreach(self, f: Callable[[Any], Any]) -> None:
+        """Call ``f(record)`` in the workers, for its effect."""
+        await self._values(kernel(kernels.visited, as_fn(f, "foreach")), "foreach")
+
+    async def foreach_partition(self, f: Callable[[Iterator[Any]], Any]) -> None:
+        """Call ``f(iterator)`` in the workers, once a partition: the place to open connections."""
+        fn = kernel(kernels.visited_partition, as_fn(f, "foreach_partition"))
+        await self._values(fn, "foreach_partition")
+
+    async def save_as_text_file(self, path: str, *, overwrite: bool = False) -> None:
+        """A directory with one text file a partition, then ``_SUCCESS``; each appears whole or not at all."""
+        await self._save(path, save_text_partition, overwrite)
+
+    async def save_as_pickle_file(self, path: str, *, overwrite: bool = False) -> None:
+        """A directory with one file of pickled lists a partition, then ``_SUCCESS``."""
+        await self._save(path, save_pickle_partition, overwrite)
+
+    async def _save(self, path: str, save: Callable[..., int], overwrite: bool) -> None:
+        await asyncio.to_thread(_make_output_directory, path, overwrite)
+        await self._values(kernel(save, path), "save", "index")
+        await asyncio.to_thread(_touch, os.path.join(path, "_SUCCESS"))
+
+
+def _make_output_directory(path: str, overwrite: bool) -> None:
+    if not overwrite and os.path.exists(path):
+        raise ConfigurationError(f"{path} exists already: choose another path, or overwrite=True")
+    os.makedirs(path, exist_ok=True)
+
+
+def _touch(path: str) -> None:
+    with open(path, "wb"):
+        pass
+
+
+def _key(key: Callable[[Any], Any] | None) -> Fn | None:
+    return None if key is None else as_fn(key, "key")
+
+
+def _one(records: list[Any], action: str) -> Any:
+    if not records:
+        raise ValueError(f"{action}() of an RDD without records")
+    return records[0]
+
+
+def _added(parts: Iterable[dict[Any, int]]) -> dict[Any, int]:
+    total: dict[Any, int] = {}
+    for part in parts:
+        for key, number in part.items():
+            total[key] = total.get(key, 0) + number
+    return total
+
+
+def _weighted_sample(parts: list[tuple[list[Any], int]], n: int, generator: random.Random) -> list[Any]:
+    """Merge uniform samples of partitions of different size into one uniform sample."""
+    pools = [(list(records), seen) for records, seen in parts if seen]
+    chosen: list[Any] = []
+    while pools and len(chosen) < n:
+        index = generator.choices(range(len(pools)), [seen for _, seen in pools])[0]
+        records, seen = pools[index]
+        chosen.append(records.pop(generator.randrange(len(records))))
+        pools[index] = (records, seen - 1)
+        if not records or seen == 1:
+            pools.pop(index)
+    generator.shuffle(chosen)
+    return chosen
+
+
+async def _decoded(payloads: list[bytes]) -> list[Any]:
+    if sum(map(len, payloads)) > _LOOP_BYTES_MAX:
+        return await asyncio.to_thread(_loads, payloads)
+    return _loads(payloads)
+
+
+def _loads(payloads: list[bytes]) -> list[Any]:
+    try:
+        return [pickle.loads(payload) for payload in payloads]
+    except Exception as error:
+        raise UnpicklableError(f"a result cannot be unpickled in the driver: {type(error).__name__}: {error}") from error
+
+
+async def _read(refs: list[Any]) -> list[Any]:
+    if sum(ref.size for ref in refs) > _LOOP_BYTES_MAX:
+        return await asyncio.to_thread(_read_all, refs)
+    return _read_all(refs)
+
+
+def _read_all(refs: list[Any]) -> list[Any]:
+    try:
+        return [record for ref in refs for chunk in read_chunks(ref) for record in chunk]
+    except (pickle.UnpicklingError, AttributeError, ImportError, EOFError, TypeError) as error:
+        raise UnpicklableError(f"a result cannot be unpickled in the driver: {type(error).__name__}: {error}") from error

@@ -1,0 +1,127 @@
+"""Which version of each keyed state exists, and the blocks from which it can be rebuilt.
+
+The state itself stays in the worker that owns the partition. What is kept here is a chain of
+blocks in shared memory, a snapshot and the changes after it, so that a worker may die.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..blocks.directory import BlockLedger
+from ..executors.base import StateDirective, StateReport
+from ..planner.stages import StateUse
+from ..types import BlockRef
+
+__all__ = ["StateRegistry", "StateStatistics"]
+
+CHAIN_BLOCKS_MAX = 256
+CHAIN_BYTES_MIN = 4 * 1024 * 1024  # below this a longer chain is cheaper than a snapshot
+
+
+@dataclass(slots=True)
+class _Partition:
+    """``replaced`` is the chain before the snapshot of this version, kept for one more batch."""
+
+    version: int = 0
+    batch: int = -1
+    keys: int = 0
+    chain: list[BlockRef] = field(default_factory=list)
+    replaced: list[BlockRef] | None = None
+    snapshot_bytes: int = 0
+    changes_bytes: int = 0
+
+    @property
+    def wants_snapshot(self) -> bool:
+        grown = self.changes_bytes > max(CHAIN_BYTES_MIN, 2 * self.snapshot_bytes)
+        return grown or len(self.chain) >= CHAIN_BLOCKS_MAX
+
+    @property
+    def previous(self) -> list[BlockRef]:
+        """The chain of ``version - 1``."""
+        return self.chain[:-1] if self.replaced is None else self.replaced
+
+
+@dataclass(frozen=True, slots=True)
+class StateStatistics:
+    """Size of one keyed state; chain figures are what a lost worker would cost to rebuild."""
+
+    state_id: str
+    keys: int
+    chain_blocks: int
+    chain_bytes: int
+
+
+class StateRegistry:
+    """Versions and chains of all keyed states of a context; on the driver's loop."""
+
+    def __init__(self, ledger: BlockLedger) -> None:
+        self._ledger = ledger
+        self._partitions: dict[tuple[str, int], _Partition] = {}
+
+    def directive(self, use: StateUse, *, volatile: bool, restore: bool = False) -> StateDirective:
+        """What a task has to do with its partition.
+
+        volatile: the worker may die apart from the driver, so changes must be written.
+        restore: the worker said that it does not hold the base: send the chain along.
+        """
+        partition = self._partitions.setdefault((use.state_id, use.partition), _Partition())
+        again = partition.batch == use.batch and partition.version > 0
+        if not again:
+            base, target, chain = partition.version, partition.version + 1, partition.chain
+        elif use.mapped:
+            base, target, chain = partition.version - 1, partition.version, partition.previous
+        else:
+            base, target, chain = partition.version, partition.version, partition.chain
+        return StateDirective(
+            use.state_id,
+            use.partition,
+            base,
+            target,
+            tuple(chain) if restore else None,
+            changelog=volatile and base != target,
+            snapshot=volatile and base != target and partition.wants_snapshot,
+        )
+
+    def report(self, use: StateUse, directive: StateDirective, report: StateReport) -> None:
+        """A task finished: its version is the one that counts."""
+        partition = self._partitions[use.state_id, use.partition]
+        partition.keys = report.keys
+        if directive.base == directive.target:
+            return
+        if report.block is not None:
+            self._extend(partition, report, again=partition.version == directive.target)
+        partition.version, partition.batch = report.version, use.batch
+
+    def _extend(self, partition: _Partition, report: StateReport, *, again: bool) -> None:
+        block = report.block
+        assert block is not None
+        self._ledger.retain([block])
+        if again:  # the batch was run again: its block takes the place of the first one
+            self._ledger.release(partition.chain[-1:])
+            partition.chain[-1:] = [block]
+            return
+        if partition.replaced is not None:
+            self._ledger.release(partition.replaced)
+            partition.replaced = None
+        if report.is_snapshot:
+            partition.replaced, partition.chain = partition.chain, [block]
+            partition.snapshot_bytes, partition.changes_bytes = block.size, 0
+        else:
+            partition.chain.append(block)
+            partition.changes_bytes += block.size
+
+    def is_current(self, state_id: str, partition: int, batch: int) -> bool:
+        """True when the partition has been brought to ``batch``."""
+        entry = self._partitions.get((state_id, partition))
+        return entry is not None and entry.batch == batch
+
+    def statistics(self) -> list[StateStatistics]:
+        """Sizes, by state."""
+        totals: dict[str, list[int]] = {}
+        for (state_id, _), entry in self._partitions.items():
+            total = totals.setdefault(state_id, [0, 0, 0])
+            total[0] += entry.keys
+            total[1] += len(entry.chain)
+            total[2] += sum(ref.size for ref in entry.chain)
+        return [StateStatistics(state_id, *total) for state_id, total in totals.items()]
