@@ -22,11 +22,13 @@ def move_in(files: Sequence[str], directory: str, name: str) -> None:
         hidden.rename(Path(directory, f"{name}-{number}"))
 
 
-def round_metrics(words: int, rounds: Sequence[tuple[float, float]]) -> dict[str, float]:
+def round_metrics(
+    records: int, rounds: Sequence[tuple[float, float]], *, unit: str = "words"
+) -> dict[str, float]:
     """Rates from (seconds until the answer, seconds of processing) of each round, the first apart."""
     later = rounds[1:] or rounds
     return {
-        "words_per_s": words / statistics.median(seconds for seconds, _ in later),
-        "first_words_per_s": words / rounds[0][0],
-        "processing_words_per_s": words / statistics.median(processing for _, processing in later),
+        f"{unit}_per_s": records / statistics.median(seconds for seconds, _ in later),
+        f"processing_{unit}_per_s": records / statistics.median(processing for _, processing in later),
+        f"first_{unit}_per_s": records / rounds[0][0],
     }

@@ -20,7 +20,7 @@ METRICS = (
 INCLUDED = (
     "from moving 8 files into the watched directory until all counts are in the driver: wait for the next "
     "batch of 1 s, listing, reading, shuffle, collecting. Process start and one warm-up file are not timed. "
-    "Steady is the median of the rounds after the first; 'in processing' counts only the time of the batches. "
+    "Steady is the median of the rounds after the first; 'in processing' holds only the time of the batches. "
     "Bytewax, Pathway, Streamz and the loops run once over the files, without a directory to watch."
 )
 

@@ -8,21 +8,11 @@ from typing import Any
 
 from common.program import digest_counts, package_version, parameters, report
 from common.statistics import latency_metrics
+from listening import Delays
 
 import aiostream_engine as ase
-from aiostream_engine.observe.listener import StreamingListener
 
 given = parameters()
-
-
-class ProcessingTimes(StreamingListener):
-    """Processing time of each completed batch, in seconds."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-
-    def on_batch_completed(self, event: Any) -> None:
-        self.seconds.append(event.batch.processing_delay_s)
 
 
 async def main() -> None:
@@ -35,9 +25,9 @@ async def main() -> None:
         if counts["lazy"] >= 10 * batches:
             done.set()
 
-    times = ProcessingTimes()
+    delays = Delays()
     ssc = ase.StreamingContext(interval=given["interval_s"], master=given["master"])
-    ssc.add_streaming_listener(times)
+    ssc.add_streaming_listener(delays)
     lines = ssc.queue_stream([ssc.engine.parallelize(given["lines"], 2) for _ in range(batches)])
     words = lines.flat_map(lambda line: line.split()).map(lambda word: (word, 1))
     words.reduce_by_key(lambda a, b: a + b, 2).foreach_rdd(add)
@@ -47,7 +37,7 @@ async def main() -> None:
     report(
         answer=digest_counts({word: count // batches for word, count in counts.items()}),
         version=package_version("aiostream-engine"),
-        metrics=latency_metrics(times.seconds[given["warm_up"] : batches]),
+        metrics=latency_metrics(delays.processing_s[given["warm_up"] : batches]),
     )
 
 

@@ -1,0 +1,66 @@
+"""Lines that hold a word, counted, from files that appear in a watched directory."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from typing import Any
+
+from common.feeding import move_in, round_metrics
+from common.program import package_version, parameters, report, stopwatch
+
+import aiostream_engine as ase
+
+given = parameters()
+
+
+class Totals:
+    """Adds up lines and matches until all lines were seen."""
+
+    def __init__(self) -> None:
+        self.matches = 0
+        self.processing_s = 0.0
+        self.changed = asyncio.Event()
+
+    async def add(self, rdd: Any) -> None:
+        started = stopwatch()
+        matches = await rdd.count()
+        if matches:
+            self.matches += matches
+            self.processing_s += stopwatch() - started
+            self.changed.set()
+
+    async def wait_for(self, matches: int) -> None:
+        while self.matches < matches:
+            self.changed.clear()
+            await self.changed.wait()
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="benchmark-grep-") as directory:
+        totals = Totals()
+        ssc = ase.StreamingContext(interval=given["interval_s"], master=given["master"])
+        lines = ssc.text_file_stream(directory)
+        lines.filter(lambda line: "ERROR" in line).foreach_rdd(totals.add)
+        async with ssc:
+            await ssc.start()
+            move_in(given["files"], directory, "warm-up")
+            await totals.wait_for(given["matches"])
+            rounds = [await one_round(number, directory, totals) for number in range(given["rounds"])]
+    report(
+        answer=totals.matches,
+        version=package_version("aiostream-engine"),
+        metrics=round_metrics(given["lines"], rounds, unit="records"),
+    )
+
+
+async def one_round(number: int, directory: str, totals: Totals) -> tuple[float, float]:
+    """Seconds from moving all files in to the last count in the driver, and of processing in them."""
+    totals.matches, totals.processing_s = 0, 0.0
+    started = stopwatch()
+    move_in(given["files"], directory, f"round-{number}")
+    await totals.wait_for(given["matches"])
+    return stopwatch() - started, totals.processing_s
+
+
+asyncio.run(main())
