@@ -14,7 +14,7 @@ __all__ = ["LeakCheck", "LeakError"]
 
 _POLL_S = 0.005
 # Threads of asyncio's default executor belong to the loop and end with it.
-_LOOP_THREAD = re.compile(r"asyncio_\d+$")
+_LOOP_THREAD = re.compile(r"(asyncio|uvloop)_\d+$")
 
 
 class LeakError(AssertionError):
