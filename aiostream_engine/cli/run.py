@@ -1,0 +1,172 @@
+"""``run module:function``: a stream graph of the user, until it ends or is asked to."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..config import SchedulerConfig
+from .exit_code import ExitCode
+from .loop import run_loop
+from .options import AppDir, AppTarget, DrainTimeout, Duration, LogLevel, LogLevelName, Uvloop
+from .session import Outcome, Session, say, say_failure
+from .signals import StopSignals
+from .target import TargetError, build, load
+
+if TYPE_CHECKING:
+    from ..context import StreamingContext
+    from ..observe.terminal import TerminalView
+
+__all__ = ["ContextOptions", "Trigger", "run", "set_up_logging"]
+
+
+class Trigger(enum.StrEnum):
+    """When batches are cut."""
+
+    INTERVAL = "interval"
+    DATA = "data"
+
+
+class ContextOptions:
+    """Options for the context that a target is given; those not given keep the engine's defaults."""
+
+    def __init__(self, master: str | None, interval_s: float | None, trigger: Trigger | None) -> None:
+        self._given: dict[str, Any] = {}
+        self.names: list[str] = []
+        self._take("--master", "master", master)
+        self._take("--interval", "interval", interval_s)
+        if trigger is not None:
+            self._take("--trigger", "scheduler", SchedulerConfig(trigger=trigger.value))
+
+    def _take(self, name: str, parameter: str, value: Any) -> None:
+        if value is not None:
+            self.names.append(name)
+            self._given[parameter] = value
+
+    def make(self) -> StreamingContext:
+        """A fresh context. Raises OptionError when an option is wrong."""
+        from ..context import StreamingContext
+
+        return StreamingContext(**self._given)
+
+
+def set_up_logging(level: LogLevelName) -> None:
+    """Log to standard error: the command owns the process, so it may."""
+    logging.basicConfig(
+        level=level.value.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+
+
+Master = Annotated[
+    str | None,
+    typer.Option(help="Where operators run: local, local[4] (worker processes), local[*] (all cores)."),
+]
+Interval = Annotated[
+    float | None, typer.Option(min=0.001, metavar="SECONDS", help="Time between two batches.")
+]
+TriggerOption = Annotated[
+    Trigger | None, typer.Option(help="Cut a batch at each interval, or as soon as there is data.")
+]
+View = Annotated[
+    bool, typer.Option("--view/--no-view", help="Show live figures on standard error, and a summary.")
+]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[-- ARGS]...", help="Arguments for the application, after two dashes.", show_default=False
+    ),
+]
+
+
+def run(
+    target: AppTarget,
+    arguments: Arguments = None,
+    master: Master = None,
+    interval: Interval = None,
+    duration: Duration = None,
+    trigger: TriggerOption = None,
+    app_dir: AppDir = Path("."),
+    drain_timeout: DrainTimeout = 30.0,
+    log_level: LogLevel = LogLevelName.INFO,
+    uvloop: Uvloop = True,
+    view: View = False,
+) -> None:
+    """Run a stream of your own until it ends, the time is over, or a signal asks it to drain.
+
+    The target is one of: a function that is given a StreamingContext and builds the graph on
+    it, `def build(ssc)` or `def build(ssc, arguments)`; a function without parameters that
+    returns a StreamingContext; or a StreamingContext object. Functions may be `async def`.
+    Arguments after `--` are in `sys.argv` and in the second parameter.
+
+    **Importing the target executes its code**, with your rights: run only what you trust.
+
+    SIGTERM or Ctrl-C drains: no new data, batches under way are finished, exit code 0. A second
+    one stops at once, exit code 3, as does a drain that takes too long. A stream that fails
+    exits with 1, wrong usage with 2.
+
+    Examples:
+
+    `python -m aiostream_engine run wordcount:build --master 'local[2]' --interval 0.5`
+
+    `python -m aiostream_engine run jobs/clicks.py:build --duration 60 --view -- --topic clicks`
+    """
+    set_up_logging(log_level)
+    options = ContextOptions(master, interval, trigger)
+    sys.argv = [target, *(arguments or [])]
+    try:
+        found = load(target, app_dir)
+    except TargetError as exc:
+        raise typer.BadParameter(str(exc), param_hint="MODULE:FUNCTION") from None
+    except Exception as exc:
+        say_failure(exc)
+        raise typer.Exit(ExitCode.FAILED) from None
+    timing = (duration, drain_timeout)
+    raise typer.Exit(run_loop(_run(found, target, options, arguments or [], timing, view), uvloop=uvloop))
+
+
+async def _run(
+    found: Any,
+    title: str,
+    options: ContextOptions,
+    arguments: list[str],
+    timing: tuple[float | None, float],
+    view: bool,
+) -> ExitCode:
+    with StopSignals(say).installed() as signals:
+        try:
+            ssc = await build(found, options.make, arguments=arguments, overrides=options.names)
+        except TargetError as exc:
+            say(f"Error: {exc}")
+            return ExitCode.USAGE
+        except Exception as exc:
+            say_failure(exc)
+            return ExitCode.USAGE if _is_wrong_option(exc) else ExitCode.FAILED
+        duration_s, drain_timeout_s = timing
+        session = Session(
+            ssc,
+            signals,
+            duration_s=duration_s,
+            drain_timeout_s=drain_timeout_s,
+            view=_view_of(ssc, title) if view else None,
+        )
+        outcome: Outcome = await session.run()
+    if not view:
+        say(f"{title}: {outcome.text}")
+    return outcome.code
+
+
+def _is_wrong_option(exc: Exception) -> bool:
+    from ..errors import OptionError
+
+    return isinstance(exc, OptionError)
+
+
+def _view_of(ssc: StreamingContext, title: str) -> TerminalView:
+    from ..observe.terminal import TerminalView
+
+    return TerminalView(ssc.statistics, title=title, redirect_stdout=sys.stdout.isatty())
