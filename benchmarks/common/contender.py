@@ -20,7 +20,7 @@ __all__ = ["BENCHMARKS", "Contender", "Outcome", "interpreter_of", "run_contende
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
 PEERS = BENCHMARKS / ".peers"
-_ERROR_LINES = 25
+_ERROR_LINES = 12
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def run_contender(contender: Contender, timeout_s: float) -> Outcome:
     interpreter = interpreter_of(contender)
     assert interpreter is not None
     command = [str(interpreter), str(BENCHMARKS / contender.program), json.dumps(dict(contender.parameters))]
-    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS), "PYTHONHASHSEED": "0"}
+    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS)}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True

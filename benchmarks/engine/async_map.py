@@ -30,13 +30,13 @@ async def main() -> None:
 
     warm = asyncio.Event()
     ssc = ase.StreamingContext(interval=0.05, master=given["master"])
-    numbers = ssc.queue_stream(queue := [ssc.engine.range(given["warm_up"], num_slices=2)])
+    numbers = ssc.queue_stream(queue := [ssc.engine.range(given["warm_up"], partitions=2)])
     numbers.map_async(ask, concurrency=given["concurrency"], ordered=given["ordered"]).foreach_rdd(keep)
     async with ssc:
         await ssc.start()
         await warm.wait()
         started = stopwatch()
-        queue.append(ssc.engine.range(given["records"], num_slices=2))
+        queue.append(ssc.engine.range(given["records"], partitions=2))
         await done.wait()
         seconds = stopwatch() - started
     got = answers[given["warm_up"] :]

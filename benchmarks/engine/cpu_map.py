@@ -14,9 +14,9 @@ given = parameters()
 async def main() -> None:
     async with ase.EngineContext(given["master"]) as engine:
         heavy = lambda number: sum(range(20_000)) + number  # noqa: E731 (a user's lambda)
-        await engine.range(8, num_slices=4).map(heavy).sum()
+        await engine.range(8, partitions=4).map(heavy).sum()
         started = stopwatch()
-        answer = await engine.range(given["records"], num_slices=given["partitions"]).map(heavy).sum()
+        answer = await engine.range(given["records"], partitions=given["partitions"]).map(heavy).sum()
         seconds = stopwatch() - started
     report(
         answer=answer,

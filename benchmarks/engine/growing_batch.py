@@ -17,7 +17,7 @@ async def main() -> None:
     async with ase.EngineContext(given["master"]) as engine:
 
         async def job(count: int) -> int:
-            texts = engine.range(count, num_slices=given["partitions"]).map(lambda number: f"{number:032d}")
+            texts = engine.range(count, partitions=given["partitions"]).map(lambda number: f"{number:032d}")
             return await texts.repartition(given["partitions"]).count()
 
         await job(10)

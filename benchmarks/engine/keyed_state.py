@@ -56,7 +56,7 @@ class Outputs:
 def batches(engine: Any) -> list[Any]:
     keys, touched = given["keys"], given["touched"]
     step = keys // touched
-    everything = engine.range(keys, num_slices=2).map(lambda key: (key, 1))
+    everything = engine.range(keys, partitions=2).map(lambda key: (key, 1))
     some = [
         engine.parallelize([(key, 1) for key in range(number, keys, step)][:touched], 2)
         for number in range(given["batches"])
