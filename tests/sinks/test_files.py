@@ -44,8 +44,10 @@ async def test_json_lines_hold_plain_data_and_dataclasses(tmp_path, key, chunks)
 
 
 async def test_a_record_that_is_no_json_fails_the_write_unless_told_how(tmp_path, key, chunks):
+    refusing = JsonLinesFileSink(tmp_path / "a")
     with pytest.raises(TypeError):
-        await JsonLinesFileSink(tmp_path / "a").write(key(), chunks([1j]))
+        await refusing.write(key(), chunks([1j]))
+    await refusing.aclose()
     sink = JsonLinesFileSink(tmp_path / "b", encode_default=str)
     await sink.write(key(), chunks([1j]))
     await sink.aclose()
