@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import abc
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,12 +84,21 @@ class Source(abc.ABC):
     """One input of the stream graph; used on one event loop.
 
     Subclasses set ``name`` (shown everywhere) and ``format``/``format_args`` (what their blocks
-    are, known before the first one so that the planner can specialise).
+    are, known before the first one so that the planner can specialise; the arguments of a single
+    block may differ, as for a compressed file among plain ones).
+
+    decode_strictly: encoding of text that is handed over undecoded, so that the engine decodes it
+        in a step of its own, where an error policy can apply; None when there is nothing to decode.
+    converter: applied to every record in the workers, None for none.
+    reader: applied to every path in the workers, gives an iterable of records; None for none.
     """
 
     name: str = "source"
     format: str = "pickle"
     format_args: tuple[Any, ...] = ()
+    decode_strictly: str | None = None
+    converter: Callable[[Any], Any] | None = None
+    reader: Callable[[str], Iterable[Any]] | None = None
 
     @abc.abstractmethod
     async def start(self, context: SourceContext) -> None:
