@@ -11,7 +11,7 @@ from common.data import grep_records
 
 
 def setting(options: Options) -> tuple[Sequence[Contender], Any]:
-    dataset = grep_records(options.size(8_000_000, 400_000))
+    dataset = grep_records(options.size(4_000_000, 400_000))
     parameters = {
         "files": [str(path) for path in dataset.files],
         "lines": dataset.facts["lines"],
