@@ -32,6 +32,12 @@ def _uvloop_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+def pytest_sessionstart() -> None:
+    # The first loop of each kind opens what the process keeps (a pipe for signals): no test's leak.
+    for make in (_asyncio_loop, _uvloop_loop):
+        make().close()
+
+
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
