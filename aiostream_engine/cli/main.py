@@ -48,7 +48,6 @@ def build_app() -> typer.Typer:
 
     app = typer.Typer(
         name="aiostream-engine",
-        help=_HELP,
         no_args_is_help=True,
         rich_markup_mode="markdown",
         # A traceback with local variables would show secrets.
@@ -56,15 +55,20 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
-    @app.callback()
-    def options(
-        version: bool = typer.Option(False, "--version", is_eager=True, help="Print the version and leave."),
-    ) -> None:
-        if version:
+    def print_version(wanted: bool) -> None:
+        if wanted:
             from .. import __version__
 
             typer.echo(f"aiostream-engine {__version__}")
             raise typer.Exit
+
+    @app.callback(help=_HELP)
+    def options(
+        version: bool = typer.Option(
+            False, "--version", callback=print_version, is_eager=True, help="Print the version and leave."
+        ),
+    ) -> None:
+        pass
 
     app.command()(run.run)
     app.command()(demo.demo)
