@@ -31,6 +31,7 @@ class StopSignals:
     def installed(self) -> Iterator[StopSignals]:
         """Handle the signals meanwhile, on the running loop."""
         loop = asyncio.get_running_loop()
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._received, number)
         try:
@@ -38,6 +39,8 @@ class StopSignals:
         finally:
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
+                if before[number] is not None:  # the loop leaves Python's defaults, not what was there
+                    signal.signal(number, before[number])
 
     def _received(self, number: int) -> None:
         name = signal.Signals(number).name
