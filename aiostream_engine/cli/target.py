@@ -84,7 +84,7 @@ def _load_file(path: Path) -> ModuleType:
 
 def _load_shadowed(path: Path) -> ModuleType:
     """A file that cannot be imported by its name (``my-app.py``, ``json.py``): sent to workers by value."""
-    import cloudpickle  # type: ignore[import-untyped]
+    import cloudpickle
 
     name = f"_aiostream_app_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
