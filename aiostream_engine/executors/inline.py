@@ -74,14 +74,15 @@ class InlineExecutor(Executor):
     async def aclose(self) -> None:
         """Refuse further calls and end the thread; waits ``CLOSE_TIMEOUT_S`` for a task that still runs.
 
-        A task that runs longer cannot be killed: the log says so, and the thread, which does not
-        keep the interpreter alive, ends with it.
+        A task that runs longer cannot be killed: the log says so, its call raises LifecycleError, and
+        the thread, which does not keep the interpreter alive, ends with it.
         """
         self._closed = True
-        if self._thread is not None and not await self._thread.aclose(CLOSE_TIMEOUT_S):
-            logger.warning(
-                "a task still runs after %s s; it cannot be killed in this process", CLOSE_TIMEOUT_S
-            )
+        if self._thread is None or await self._thread.aclose(CLOSE_TIMEOUT_S):
+            return
+        logger.warning("a task still runs after %s s; it cannot be killed in this process", CLOSE_TIMEOUT_S)
+        if self._running is not None and not self._running.done():
+            self._running.set_exception(LifecycleError("the inline executor was closed"))
 
     async def run(self, program: Program, tasks: Sequence[Task]) -> list[TaskResult]:
         """Run tasks one after the other; see :meth:`Executor.run`.

@@ -148,8 +148,9 @@ async def test_close_gives_up_on_a_task_that_does_not_end_and_says_so(
         with caplog.at_level(logging.WARNING):
             await executor.aclose()
         assert "cannot be killed" in caplog.text
+        with pytest.raises(LifecycleError, match="closed"):
+            await call
         gate.set()
-        await asyncio.wait([call])
 
 
 async def test_state_needs_no_changelog(executor: InlineExecutor) -> None:
