@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from ..config import Master
+from ..errors import ConfigurationError, OptionError
 from .exit_code import ExitCode
 from .loop import run_loop
 from .options import DrainTimeout, Duration, LogLevel, LogLevelName, Uvloop
@@ -100,6 +102,10 @@ def demo(
     `nc -lk 9999 < book.txt`, and then `python -m aiostream_engine demo --connect 127.0.0.1:9999`
     """
     set_up_logging(log_level)
+    try:
+        Master.parse(master)
+    except OptionError as exc:
+        raise typer.BadParameter(str(exc), param_hint="--master") from None
     missing = [path for path in text or [] if not path.exists()]
     if missing:
         raise typer.BadParameter(f"{missing[0]} does not exist", param_hint="--text")
@@ -139,7 +145,6 @@ async def _demo(asked: _Demo) -> ExitCode:
 
 async def _count(asked: _Demo, host: str, port: int, signals: StopSignals) -> ExitCode:
     from ..context import StreamingContext
-    from ..errors import ConfigurationError
     from ..observe.terminal import TerminalView
 
     try:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import io
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -168,3 +170,9 @@ def test_the_summary_tells_the_whole_run(figures):
 )
 def test_figures_are_written_for_people(shown, expected):
     assert shown == expected
+
+
+def test_only_the_terminal_view_needs_rich():
+    rooms = "bus, events, listener, logs, redaction, statistics"
+    code = f"import sys; from aiostream_engine.observe import {rooms}; sys.exit('rich' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=45).returncode == 0
