@@ -35,12 +35,11 @@ class FileFormat:
     ) -> None:
         self.kind = kind
         self.decode_strictly: str | None = None
+        self._args: tuple[Any, ...]
         self._split_bytes = split_bytes
         self._record_bytes = record_bytes
         if (kind == "fixed") != (record_bytes is not None) or (record_bytes is not None and record_bytes < 1):
-            raise OptionError(
-                f"record_bytes is {record_bytes!r}: for kind 'fixed', and only there, 1 or more"
-            )
+            raise OptionError(f"record_bytes is {record_bytes!r}: needed by kind 'fixed', and only there")
         if (kind == "path") != (reader is not None) or (reader is not None and not callable(reader)):
             raise OptionError("reader is a function of a path, for kind 'path', and only there")
         if kind == "text":
@@ -60,7 +59,7 @@ class FileFormat:
         text = text_format(encoding, errors)
         self.decode_strictly = text.decode_strictly
         self.block_format = f"file-{text.format}"
-        self._args: tuple[Any, ...] = (encoding, errors)
+        self._args = (encoding, errors)
 
     @property
     def takes_empty(self) -> bool:

@@ -1,4 +1,4 @@
-"""Streams of the files of a directory: lines, fixed-length records, whole files, any reader (rows SRC-4 ff.)."""
+"""Streams of the files of a directory: lines, fixed-length records, whole files, any reader (SRC-4 ff.)."""
 
 from __future__ import annotations
 

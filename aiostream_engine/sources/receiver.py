@@ -136,6 +136,7 @@ class SupervisedSource(Source):
         await self._end_task()
         self._release()
         self._seal()
+        self._gate.set()  # whoever waits to store is let go, and told
         if self._active:
             self._active = False
             self._context.on_stopped(self.info())
