@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+import uvloop
 
 from aiostream_engine.blocks.directory import BlockDirectory
 from aiostream_engine.config import PoolConfig
@@ -36,6 +37,8 @@ from tests.executors.programs import answering, eventually, program, task, tasks
 
 pytestmark = pytest.mark.faults
 # ruff: noqa: ASYNC240 - small files in memory, read while nothing else runs on the loop
+
+uvloop.new_event_loop().close()  # libuv makes a pipe for the whole process with its first loop
 
 Pool = Callable[..., ProcessExecutor]
 
@@ -938,22 +941,81 @@ def _group_of(pid: int) -> int:
         return -1
 
 
-def test_an_exit_of_the_driver_without_close_neither_hangs_nor_leaves_workers(tmp_path: Path) -> None:
+_FORGET = """
+async def forget():
+    pool = ProcessExecutor(2, directory)
+    await pool.start()
+    print(*pool.worker_pids(), flush=True)
+    return pool if keep else None
+"""
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_an_exit_of_the_driver_without_close_neither_hangs_nor_leaves_workers(keep: bool) -> None:
     """I7"""
-    script = _SCRIPT + textwrap.dedent("""
-        async def forget():
-            pool = ProcessExecutor(2, BlockDirectory())
-            await pool.start()
-            print(*pool.worker_pids())
-        asyncio.run(forget())
-        """)
-    ended = python("-", script=script)
+    script = _SCRIPT + f"keep = {keep}; directory = BlockDirectory()\n" + _FORGET
+    ended = python("-W", "default", "-", script=script + "kept = asyncio.run(forget())\n")
     workers = [int(pid) for pid in ended.stdout.split()]
     assert len(workers) == 2, ended.stderr
+    assert "a process pool was not closed" in ended.stderr
     deadline = time.monotonic() + 5
     while not all(map(gone, workers)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_the_workers_of_a_forgotten_pool_end_while_the_driver_lives_on() -> None:
+    """I7"""
+    script = (
+        _SCRIPT
+        + "keep = False; directory = BlockDirectory()\n"
+        + _FORGET
+        + textwrap.dedent("""
+        import gc
+        asyncio.run(forget())
+        gc.collect()
+        print("alive", flush=True)
+        time.sleep(1000)
+        """)
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True
+    ) as driver:
+        try:
+            assert driver.stdout is not None
+            workers = [int(pid) for pid in driver.stdout.readline().split()]
+            assert driver.stdout.readline() == "alive\n"
+            deadline = time.monotonic() + 5
+            while not all(map(gone, workers)):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        finally:
+            driver.kill()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("pidfd", [True, False])
+def test_deaths_are_noticed_on_both_loops_and_without_process_descriptors(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, new_loop: Any, pidfd: bool
+) -> None:
+    """A1, I10: sandboxes may forbid pidfd_open"""
+    if not pidfd:
+        monkeypatch.delattr(os, "pidfd_open")
+
+    def work(task: Task) -> str:
+        if task.attempt == 1 and task.partition == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "done"
+
+    async def main() -> None:
+        stage = answering(work)
+        async with LeakCheck(), pool() as executor:
+            assert await values(executor, stage, tasks(stage, 4)) == ["done"] * 4
+            os.kill(pids(executor)[0], signal.SIGKILL)
+            await eventually(lambda: executor.statistics().workers_lost == 2)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
 
 
 fine = answering(lambda task: "fine")

@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -155,6 +156,10 @@ class ProcessExecutor(Executor):
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close())
         await asyncio.shield(self._closing)
+
+    def __del__(self) -> None:
+        if getattr(self, "_loop", None) is not None and self._closing is None:
+            warnings.warn("a process pool was not closed: use `async with`", ResourceWarning, stacklevel=2)
 
     async def _close(self) -> None:
         error = LifecycleError("the process pool was closed")

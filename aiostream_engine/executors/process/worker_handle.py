@@ -89,13 +89,14 @@ class WorkerHandle:
         self._timers: list[asyncio.TimerHandle] = []
         self._reading = False
         self._pid_fd = -1
-        self._reaped = False
+        self._reaped = True  # there is nothing to reap yet
         self._killed = False
         self.ended = False  # the process is dead, though its last messages may still be told
         self.rate_limit = RateLimit(settings.output_lines_per_s_max)
         with contextlib.ExitStack() as on_failure:
             self._spawn(on_failure, step)
             on_failure.pop_all()
+        self._reaped = False
         self._watch()
         self.send([encode_frame(Kind.SETUP, 0, setup)])
 
@@ -288,6 +289,13 @@ class WorkerHandle:
             os.close(self._pid_fd)
         os.close(self._life_fd)
         _alive.discard(self)
+
+    def __del__(self) -> None:
+        # The loop was closed over our head: the kernel kills the worker with the life pipe.
+        if not self._reaped:
+            for fd in (self._life_fd, self._pid_fd, *(output.fd for output in self._outputs)):
+                with contextlib.suppress(OSError):
+                    os.close(fd)
 
     def forget_in_child(self) -> None:
         """In a fork of the driver: let go of the ends that must die with the driver."""
