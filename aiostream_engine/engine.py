@@ -7,6 +7,7 @@ import operator
 import os
 import random
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -18,7 +19,7 @@ from .errors import ConfigurationError, GraphError, LifecycleError, OptionError,
 from .executors.base import Executor, ExecutorStatistics
 from .executors.shared import Accumulator, Broadcast, broadcast_payload
 from .observe.events import Event
-from .plan.nodes import Aligned, Source, Union
+from .plan.nodes import Aligned, Node, Source, Union
 from .planner.programs import PlanCacheStatistics, ProgramCache
 from .planner.rules import RULES, Rule
 from .rdd import RDD
@@ -26,7 +27,10 @@ from .runtime.jobs import JobRunner
 from .runtime.state_registry import StateStatistics
 from .types import INLINE_BYTES_MAX, BlockRef
 
-__all__ = ["EngineContext", "EngineStatistics"]
+__all__ = ["EngineContext", "EngineStatistics", "batch_of_task"]
+
+# Set while a batch is translated and its outputs run; tasks that user code starts inherit it.
+batch_of_task: ContextVar[int | None] = ContextVar("aiostream_engine_batch", default=None)
 
 T = TypeVar("T")
 
@@ -79,7 +83,6 @@ class EngineContext:
             raise OptionError(f"parallelism is {parallelism}: it must be at least 1")
         self.default_parallelism = parallelism or self.master.parallelism
         self.clock: Clock = clock or SystemClock()
-        self.current_batch: int | None = None
         self._pool = pool or PoolConfig()
         self._memory_bytes_max = memory_bytes_max
         self._spill_directory = spill_directory
@@ -168,6 +171,11 @@ class EngineContext:
         return self._directory
 
     @property
+    def current_batch(self) -> int | None:
+        """Label of the batch that the running code belongs to, None outside of a stream."""
+        return batch_of_task.get()
+
+    @property
     def programs(self) -> ProgramCache:
         """The plan cache."""
         return self._programs
@@ -209,6 +217,10 @@ class EngineContext:
         ref = BlockRef("pickle", None, path, 0, len(payload), len(records))
         self._directory.ledger.retain([ref])
         return ref
+
+    def from_node(self, node: Node) -> RDD[Any]:
+        """An RDD of a plan node."""
+        return RDD(self, node)
 
     def range(
         self, start: int, stop: int | None = None, step: int = 1, partitions: int | None = None

@@ -18,6 +18,7 @@ from .operators.structure import ErrorPolicy, PartitionOp, RecordOp, ToValue
 from .plan.nodes import Cartesian, Coalesced, Deferred, Exchange, Narrow, Node, Side, Source, Zipped
 from .rdd_actions import Actions, as_fn
 from .rdd_pairs import PairOperations, exchanged
+from .runtime.async_steps import AsyncStep, resolver
 from .types import OnError, StorageLevel
 
 if TYPE_CHECKING:
@@ -89,9 +90,16 @@ class RDD(Actions, PairOperations, Generic[T]):
     def _partition_op(self, op: PartitionOp, *, keeps_partitioner: bool = False) -> RDD[Any]:
         return self._narrow(op, op.step, keeps_partitioner)
 
-    def _narrow(self, op: RecordOp | PartitionOp, name: str, keeps_partitioner: bool) -> RDD[Any]:
+    def _narrow(
+        self,
+        op: RecordOp | PartitionOp,
+        name: str,
+        keeps_partitioner: bool,
+        gives_dead_letters: bool = False,
+    ) -> RDD[Any]:
         return self._with(
             Narrow(
+                gives_dead_letters=gives_dead_letters,
                 name=name,
                 parent=self.node,
                 op=op,
@@ -167,13 +175,17 @@ class RDD(Actions, PairOperations, Generic[T]):
 
         The step must have ``on_error="dead-letter"``. It is computed once for both results.
         """
-        node = self.node
-        op = node.op if isinstance(node, Narrow) else None
-        if not (isinstance(op, RecordOp) and op.policy and op.policy.on_error is OnError.DEAD_LETTER):
+        node, step = self.node, None
+        if isinstance(node, Narrow) and isinstance(node.op, RecordOp):
+            if node.op.policy and node.op.policy.on_error is OnError.DEAD_LETTER:
+                step = node.op.step
+        elif isinstance(node, Narrow | Deferred) and getattr(node, "gives_dead_letters", False):
+            step = node.name
+        if step is None:
             raise OptionError(f"{node.name!r} has no dead letters: give that step on_error='dead-letter'")
         self.context.runner.mark(node)
-        side = Side(name=f"dead letters of {op.step}", parent=node, side=f"dead-letters:{op.step}", partitions=node.partitions)
-        return self._with(side)
+        side = f"dead-letters:{step}"
+        return self._with(Side(name=f"dead letters of {step}", parent=node, side=side, partitions=node.partitions))
 
     # -- partition by partition ----------------------------------------------------------------
 
@@ -236,7 +248,7 @@ class RDD(Actions, PairOperations, Generic[T]):
         name: str,
         resolve: Callable[[Any, tuple[Source, ...]], Awaitable[Node]],
         partitions: int | None = None,
-        partitioner: Any = None,
+        gives_dead_letters: bool = False,
     ) -> RDD[Any]:
         parent = self.node
         if isinstance(parent, Source):  # blocks of unknown content are counted and sampled after one step
@@ -248,7 +260,7 @@ class RDD(Actions, PairOperations, Generic[T]):
                 parents=(parent,),
                 resolve=resolve,
                 partitions=partitions or self.node.partitions,
-                partitioner=partitioner,
+                gives_dead_letters=gives_dead_letters,
             )
         )
 
@@ -445,33 +457,33 @@ class RDD(Actions, PairOperations, Generic[T]):
 
     # -- asynchronous steps --------------------------------------------------------------------
 
-    def map_async(self, f: Callable[[T], Awaitable[U]], **options: Any) -> RDD[U]:
-        """``await f(record)`` with bounded concurrency: see :class:`~aiostream_engine.runtime.async_steps.AsyncStep`."""
+    def map_async(self, f: Callable[[T], Awaitable[U]] | AsyncStep, **options: Any) -> RDD[U]:
+        """``await f(record)`` with bounded concurrency; options as in :meth:`AsyncStep.of`."""
         return self._async("map", f, options)
 
-    def flat_map_async(self, f: Callable[[T], Awaitable[Iterable[U]]], **options: Any) -> RDD[U]:
+    def flat_map_async(self, f: Callable[[T], Awaitable[Iterable[U]]] | AsyncStep, **options: Any) -> RDD[U]:
         """All items of ``await f(record)``."""
         return self._async("flat_map", f, options)
 
-    def filter_async(self, f: Callable[[T], Awaitable[Any]], **options: Any) -> RDD[T]:
+    def filter_async(self, f: Callable[[T], Awaitable[Any]] | AsyncStep, **options: Any) -> RDD[T]:
         """The records for which ``await f(record)`` is true."""
         return self._async("filter", f, options)
 
-    def map_batches_async(self, f: Callable[[list[T]], Awaitable[Iterable[U]]], **options: Any) -> RDD[U]:
+    def map_batches_async(self, f: Callable[[list[T]], Awaitable[Iterable[U]]] | AsyncStep, **options: Any) -> RDD[U]:
         """All items of ``await f(list of up to batch_size records)``."""
         return self._async("map_batches", f, options)
 
-    def foreach_async(self, f: Callable[[T], Awaitable[Any]], **options: Any) -> RDD[None]:
+    def foreach_async(self, f: Callable[[T], Awaitable[Any]] | AsyncStep, **options: Any) -> RDD[None]:
         """``await f(record)`` for its effect; the result has no records and must still be run by an action."""
         return self._async("foreach", f, options)
 
-    def _async(self, kind: str, f: Callable[..., Any], options: dict[str, Any]) -> RDD[Any]:
-        from .runtime.async_steps import AsyncStep, resolver
-
-        step = options if isinstance(options, AsyncStep) else AsyncStep.of(kind, f, options)
+    def _async(self, kind: str, f: Callable[..., Any] | AsyncStep, options: dict[str, Any]) -> RDD[Any]:
+        step = f if isinstance(f, AsyncStep) else AsyncStep.of(kind, f, **options)
         if step.placement == "worker":
-            return self._partition_op(step.worker_op())
-        return self._deferred(step.name, resolver(step, self.context.clock))
+            return self._narrow(step.worker_op(), step.name, False, gives_dead_letters=step.gives_dead_letters)
+        return self._deferred(
+            step.name, resolver(step, self.context.clock), gives_dead_letters=step.gives_dead_letters
+        )
 
 
 def _on_list(call: Callable[[list[Any]], Iterable[Any]], records: Iterable[Any]) -> Iterable[Any]:

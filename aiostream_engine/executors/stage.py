@@ -246,34 +246,35 @@ class TaskRuntime:
                 error = again
         if op.policy.on_error is OnError.FAIL:
             raise error
-        if op.policy.on_error is OnError.SKIP:
-            self._count("skipped", op.step)
-            return DROP
-        self._dead_letter(op, record, error)
+        self.give_up(op.step, op.policy.on_error, record, error, op.policy.attempts)
         return DROP
 
-    def _dead_letter(self, op: RecordOp, record: Any, error: Exception) -> None:
-        assert op.policy is not None
-        failure = describe(error, op.step)
+    def give_up(self, step: str, on_error: OnError, record: Any, error: BaseException, attempts: int) -> None:
+        """Skip a record or send it to the step's dead letters, and count it."""
+        if on_error is OnError.SKIP:
+            self._count("skipped", step)
+            return
+        failure = describe(error, step)
         self._dead_count += 1
         if self._dead_count > DEAD_LETTERS_MAX:
-            raise FailureSignal(
-                failure._replace(
-                    message=f"over {DEAD_LETTERS_MAX} dead letters in one task; the last: {failure.message}"
-                )
-            )
-        self._count("dead_lettered", op.step)
+            text = f"over {DEAD_LETTERS_MAX} dead letters in one task; the last: {failure.message}"
+            raise FailureSignal(failure._replace(message=text))
+        self._count("dead_lettered", step)
         letter = DeadLetter(
-            op.step,
+            step,
             self.task.batch,
             self.index,
             record,
             failure.error_type,
             failure.message,
             failure.traceback,
-            op.policy.attempts,
+            attempts,
         )
-        self._dead.setdefault(op.step, []).append(letter)
+        self._dead.setdefault(step, []).append(letter)
+
+    def fail(self, step: str, record: Any, error: BaseException) -> None:
+        """Fail the task because of a record."""
+        raise FailureSignal(describe(error, step, kind="user", record=bounded_repr(record))) from error
 
     def _count(self, what: str, step: str) -> None:
         name = f"{what}:{step}"

@@ -21,11 +21,14 @@ class Fn:
     the check that a function can be sent to a worker, made at start and not at the first batch.
     """
 
-    __slots__ = ("_id", "call", "step")
+    __slots__ = ("_id", "builtin", "call", "step")
 
-    def __init__(self, call: Callable[..., Any], step: str = "", id: str | None = None) -> None:
+    def __init__(
+        self, call: Callable[..., Any], step: str = "", id: str | None = None, *, builtin: bool = False
+    ) -> None:
         self.call = call
         self.step = step
+        self.builtin = builtin  # the engine's own and free of effects: may be called in the driver
         self._id = id
 
     @property

@@ -26,7 +26,8 @@ def kernel(function: Callable[..., Any], *params: Any) -> Fn:
     step = function.__name__.strip("_")
     identity = ",".join(_identity(param) for param in params)
     values = tuple(param.call if isinstance(param, Fn) else param for param in params)
-    return Fn(partial(function, *values) if values else function, step, f"{step}:{identity}")
+    own = function.__module__ == __name__ and not any(isinstance(param, Fn) for param in params)
+    return Fn(partial(function, *values) if values else function, step, f"{step}:{identity}", builtin=own)
 
 
 def _identity(param: Any) -> str:
@@ -292,9 +293,21 @@ def pair_with_none(record: Any) -> tuple[Any, None]:
     return record, None
 
 
-def is_nan_free(record: Any) -> bool:
-    return bool(record == record)
+def pair_none_with(record: Any) -> tuple[None, Any]:
+    return None, record
 
 
-def as_text(record: Any) -> str:
-    return record if isinstance(record, str) else str(record)
+def pair_with_one(x: Any) -> tuple[Any, int]:
+    return (x, 1)
+
+
+def one(_: Any) -> int:
+    return 1
+
+
+def has_count(pair: tuple[Any, int]) -> bool:
+    return pair[1] > 0
+
+
+def joined_lists(values: list[Any], more: list[Any]) -> list[Any]:
+    return values + more

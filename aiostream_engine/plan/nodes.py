@@ -60,6 +60,7 @@ class Narrow(_Base):
 
     parent: Node
     op: RecordOp | PartitionOp
+    gives_dead_letters: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -111,12 +112,13 @@ class Exchange(_Base):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StateNode(_Base):
-    """A keyed state, brought to ``batch`` by its inputs; all are partitioned alike."""
+    """A keyed state, brought to ``batch`` by its inputs, all partitioned alike; or only read (``scan``)."""
 
     state_id: str
     spec: Any
     inputs: tuple[Node, ...]
     batch: int
+    scan: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -135,6 +137,7 @@ class Deferred(_Base):
     """
 
     parents: tuple[Node, ...]
+    gives_dead_letters: bool = False
     resolve: Callable[[Any, tuple[Source, ...]], Awaitable[Node]]
 
 

@@ -52,13 +52,14 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class StateUse:
-    """A partition of a keyed state that a task works on."""
+    """A partition of a keyed state that a task works on; ``scan`` reads what ``batch`` left."""
 
     state_id: str
     partition: int
     batch: int
     step: str
     mapped: bool
+    scan: bool = False
 
 
 Input = tuple[BlockRef, ...] | Pending
@@ -96,7 +97,7 @@ class JobPlan:
         return self.stages[-1]
 
 
-def plan_job(node: Node, terminal: Terminal, known: Mapping[int, Source] | None = None) -> JobPlan:
+def plan_job(node: Node, terminal: Terminal, known: Mapping[int, Node] | None = None) -> JobPlan:
     """The stages that compute ``node`` and end in ``terminal``.
 
     known: nodes that are materialised, by id; their blocks are read instead of computing them.
@@ -108,7 +109,7 @@ def plan_job(node: Node, terminal: Terminal, known: Mapping[int, Source] | None 
 
 
 class _Planner:
-    def __init__(self, known: Mapping[int, Source]) -> None:
+    def __init__(self, known: Mapping[int, Node]) -> None:
         self.known = known
         self.plan = JobPlan()
         self._lowered: dict[int, list[PartitionPlan]] = {}
@@ -179,7 +180,7 @@ class _Planner:
         plans = []
         for partition in range(node.partitions):
             row = [column[partition] for column in columns]
-            use = StateUse(node.state_id, partition, node.batch, node.name, node.spec.mapped)
+            use = StateUse(node.state_id, partition, node.batch, node.name, node.spec.mapped, node.scan)
             plan = _joined(StateScan(node.spec, node.name, tuple(item.structure for item in row)), row)
             plans.append(replace(plan, states=(*plan.states, use)))
         return plans

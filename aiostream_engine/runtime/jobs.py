@@ -21,6 +21,7 @@ from ..planner.programs import ProgramCache
 from ..planner.stages import JobPlan, PartitionPlan, Pending, Stage, plan_job
 from ..types import BlockRef
 from .failures import error_of
+from .foregone import foregone_result
 from .state_registry import StateRegistry
 
 __all__ = ["JobRunner", "Materialiser"]
@@ -34,6 +35,12 @@ class Materialiser(Protocol):
 
     def adopt(self, refs: Iterable[BlockRef]) -> None:
         """Make blocks the job's own: they are released at its end."""
+
+    def add_side(self, name: str, source: Source) -> None:
+        """A further output of the node that resolves itself."""
+
+    def count(self, counters: dict[str, int]) -> None:
+        """Add to the engine's counters."""
 
     @property
     def directory(self) -> BlockDirectory:
@@ -130,13 +137,14 @@ class JobRunner:
     async def _keep(self, node: Node, batch: int | None) -> Source:
         job = _Job(self, batch)
         try:
-            results = await job.run_parents_of(node)
-            source = _source_of(node, results)
+            source, results = await job.materialise(node)
             self.directory.ledger.retain(_refs(source))
             self._kept[node.id] = source
+            sides = dict(job.sides)
             for side in {name for result in results for name in result.sides}:
                 parts = tuple((result.sides[side],) if side in result.sides else () for result in results)
-                kept = Source(name=side, partitions=len(parts), parts=parts)
+                sides[side] = Source(name=side, partitions=len(parts), parts=parts)
+            for side, kept in sides.items():
                 self.directory.ledger.retain(_refs(kept))
                 self._sides[node.id, side] = kept
             return source
@@ -164,6 +172,7 @@ class _Job:
     def __init__(self, runner: JobRunner, batch: int | None) -> None:
         self.runner = runner
         self.batch = batch
+        self.sides: dict[str, Source] = {}
         self._known: dict[int, Node] = {}
         self._owned: list[BlockRef] = []
 
@@ -176,6 +185,14 @@ class _Job:
         refs = list(refs)
         self.directory.ledger.retain(refs)
         self._owned.extend(refs)
+
+    def add_side(self, name: str, source: Source) -> None:
+        """A further output of the node that resolves itself, such as its dead letters."""
+        self.sides[name] = source
+
+    def count(self, counters: dict[str, int]) -> None:
+        """Add to the engine's counters."""
+        self.runner.on_counters(counters)
 
     def release(self) -> None:
         """Let go of all that the job owns."""
@@ -195,10 +212,14 @@ class _Job:
         await self._resolve(node)
         return await _Execution(self, plan_job(node, terminal, self._known)).run()
 
-    async def run_parents_of(self, node: Node) -> list[TaskResult]:
-        """Run ``node`` itself into blocks, although it is marked to be kept."""
+    async def materialise(self, node: Node) -> tuple[Source, list[TaskResult]]:
+        """Compute ``node`` into blocks, although it is marked to be kept."""
         await self._resolve(node, itself=True)
-        return await _Execution(self, plan_job(node, ToBlocks(), self._known)).run()
+        known = self._known.get(node.id, node)
+        if isinstance(known, Source):
+            return known, []
+        results = await _Execution(self, plan_job(node, ToBlocks(), self._known)).run()
+        return _source_of(node, results), results
 
     async def execution(self, node: Node, terminal: Terminal) -> _Execution:
         """The planned job, to be run partition by partition."""
@@ -278,6 +299,21 @@ class _Execution:
         return [found[index] for index in indices]
 
     async def _run_group(self, stage: Stage, indices: list[int]) -> list[TaskResult]:
+        """Run the tasks of one program; those whose result is known without running are not sent."""
+        known = {index: self._foregone(stage, index) for index in indices}
+        unknown = [index for index in indices if known[index] is None]
+        if unknown:
+            known.update(zip(unknown, await self._run_tasks(stage, unknown), strict=True))
+        return [known[index] for index in indices]  # type: ignore[misc]
+
+    def _foregone(self, stage: Stage, index: int) -> TaskResult | None:
+        plan = stage.partitions[index]
+        if plan.states:
+            return None
+        inputs = [self._bound(plan, number) for number in range(len(plan.inputs))]
+        return foregone_result(plan.structure, stage.terminal, inputs, index)
+
+    async def _run_tasks(self, stage: Stage, indices: list[int]) -> list[TaskResult]:
         runner = self._job.runner
         program = runner.programs.program(stage.partitions[indices[0]].structure, stage.terminal, stage.name)
         tasks = [self._task(stage, index, program.id) for index in indices]

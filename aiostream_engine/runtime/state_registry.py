@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..blocks.directory import BlockLedger
+from ..errors import BlocksReleasedError
 from ..executors.base import StateDirective, StateReport
 from ..planner.stages import StateUse
 from ..types import BlockRef
@@ -66,8 +67,15 @@ class StateRegistry:
         restore: the worker said that it does not hold the base: send the chain along.
         """
         partition = self._partitions.setdefault((use.state_id, use.partition), _Partition())
+        if use.scan and partition.batch != use.batch:
+            raise BlocksReleasedError(
+                f"the state of step {use.step!r} was asked for as of batch {use.batch}, but it is at batch "
+                f"{partition.batch}: persist() the stream or read it within its batch"
+            )
         again = partition.batch == use.batch and partition.version > 0
-        if not again:
+        if use.scan:
+            base, target, chain = partition.version, partition.version, partition.chain
+        elif not again:
             base, target, chain = partition.version, partition.version + 1, partition.chain
         elif use.mapped:
             base, target, chain = partition.version - 1, partition.version, partition.previous

@@ -1,0 +1,442 @@
+"""StreamingContext: builds the stream graph, and its life from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, Self
+
+from .clock import Clock, SystemClock
+from .config import BackpressureConfig, PoolConfig, QueueLimits, RetryPolicy, SchedulerConfig
+from .context_sources import SourceMethods
+from .dstream import DStream
+from .engine import EngineContext, batch_of_task, pack
+from .errors import GraphError, LifecycleError, OptionError, UnpicklableError
+from .observe.bus import EventBus
+from .observe.events import Event, StreamingStarted, StreamingStopped
+from .observe.statistics import StatisticsSnapshot, StreamStatistics
+from .operators.function import Fn
+from .plan.explain import stream_graph
+from .plan.graph import InputStream, OutputNode, SideStream, StreamNode, walk_streams
+from .rdd import RDD
+from .runtime.driver import OutputPolicy, StreamDriver, inside_batch
+from .runtime.guarantees import guarantees_of
+from .runtime.inputs import Inputs
+from .runtime.sink_driver import SinkDriver
+from .runtime.ticker import DataTrigger, Ticker
+from .runtime.translator import Translator
+from .sources.base import Source
+from .types import BatchTime, ContextState, OnError
+from .windows.intervals import milliseconds
+
+__all__ = ["StreamingContext"]
+
+_log = logging.getLogger("aiostream_engine")
+
+
+class StreamingContext(SourceMethods):
+    """A stream program: sources, streams and outputs, and the batches that run through them.
+
+    Parameters
+    ----------
+    interval: seconds from batch to batch; ticks fall on epoch multiples of it (row CTX-22).
+    master: ``local`` (in this process), ``local[k]`` or ``local[*]`` (worker processes).
+    engine: an :class:`EngineContext` to run on, which the caller starts and closes; by default the
+        stream has its own, made from ``master`` and ``pool``.
+    scheduler: trigger, batches in flight, missed ticks.
+    queue: bounds of each source's queue. backpressure: rate control of receivers.
+    stop_when_finished: end by itself when every source has ended and all is processed.
+    clock: time; tests hand in a manual one.
+
+    It is an async context manager: leaving the block stops the stream at once; for a clean end call
+    ``await ssc.stop()`` before, or let :meth:`run` do it. Contexts are independent of each other, and
+    a stopped one cannot be started again: build a new one.
+    """
+
+    def __init__(
+        self,
+        interval: float = 1.0,
+        master: str = "local[*]",
+        *,
+        engine: EngineContext | None = None,
+        scheduler: SchedulerConfig | None = None,
+        queue: QueueLimits | None = None,
+        backpressure: BackpressureConfig | None = None,
+        pool: PoolConfig | None = None,
+        parallelism: int | None = None,
+        stop_when_finished: bool = True,
+        clock: Clock | None = None,
+    ) -> None:
+        self.interval_ms = milliseconds("interval", interval)
+        self.scheduler = scheduler or SchedulerConfig()
+        self.clock: Clock = clock or (engine.clock if engine else SystemClock())
+        self._owns_engine = engine is None
+        self.engine = engine or EngineContext(
+            master, pool=pool, parallelism=parallelism, clock=self.clock, on_event=self._emit
+        )
+        self._queue = queue or QueueLimits()
+        self._backpressure = backpressure or BackpressureConfig()
+        self._stop_when_finished = stop_when_finished
+        self._state = ContextState.INITIALIZED
+        self._remember_ms = 0
+        self._inputs: list[InputStream] = []
+        self._outputs: list[OutputNode] = []
+        self._policies: dict[int, OutputPolicy] = {}
+        self._cached: set[int] = set()
+        self._functions: list[Fn] = []
+        self._letters: dict[int, StreamNode] = {}
+        self._names: dict[str, int] = {}
+        self._stop_callbacks: list[Callable[[], None]] = []
+        self._statistics = StreamStatistics()
+        self._bus = EventBus(direct=[self._statistics.observe])
+        self._running_inputs: Inputs | None = None
+        self._translator: Translator | None = None
+        self._driver: StreamDriver | None = None
+        self._stopping: asyncio.Task[bool] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._stopped = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    def __reduce__(self) -> NoReturn:
+        raise UnpicklableError(
+            "a StreamingContext cannot be used inside of a function that runs in a worker: it lives in the driver"
+        )
+
+    # -- building (used by DStream) ------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._state is not ContextState.INITIALIZED:
+            raise GraphError(
+                f"the stream is {self._state.value}: inputs, steps and outputs must be added before start()"
+            )
+
+    def _stream(self, node: StreamNode) -> DStream[Any]:
+        self._check_open()
+        return DStream(self, node)
+
+    def from_source(self, source: Source, *, name: str | None = None) -> DStream[Any]:
+        """A stream of a source object, your own or one of :mod:`aiostream_engine.sources`."""
+        if not isinstance(source, Source):
+            raise OptionError(f"from_source needs a Source, not {type(source).__name__}")
+        if any(node.source is source for node in self._inputs):
+            raise GraphError(f"source {source.name!r} is used already: make one source for each input")
+        self._check_open()
+        number = len(self._inputs)
+        node = InputStream(
+            name=self._step_name(name or source.name),
+            slide_ms=self.interval_ms,
+            source=source,
+            stream_id=number,
+        )
+        self._inputs.append(node)
+        return DStream(self, node)
+
+    def _step_name(self, name: str) -> str:
+        """``name``, made unique in the graph by a number."""
+        count = self._names[name] = self._names.get(name, 0) + 1
+        return name if count == 1 else f"{name}#{count}"
+
+    def _state_id(self, step: str) -> str:
+        return self._step_name(f"state of {step}")
+
+    def _check_later(self, functions: Sequence[Fn]) -> None:
+        self._functions.extend(functions)
+
+    def _expect_dead_letters(self, node: StreamNode) -> None:
+        self._letters[node.id] = node
+
+    def _has_dead_letters(self, node: StreamNode) -> bool:
+        return node.id in self._letters
+
+    def _persist(self, node: StreamNode) -> None:
+        self._check_open()
+        self._cached.add(node.id)
+
+    def _on_stop(self, callback: Callable[[], None]) -> None:
+        self._stop_callbacks.append(callback)
+
+    def _add_output(
+        self,
+        parent: StreamNode,
+        name: str,
+        run: Callable[[RDD[Any], Any], Any],
+        retry: RetryPolicy | None,
+        on_error: OnError,
+        sink: SinkDriver | None,
+    ) -> None:
+        self._check_open()
+        number = len(self._outputs)
+        self._outputs.append(OutputNode(id=number, name=self._step_name(name), parent=parent, run=run, sink=sink))
+        self._policies[number] = OutputPolicy(retry, on_error)
+
+    def union(self, *streams: DStream[Any]) -> DStream[Any]:
+        """The partitions of all streams, in the listed order (row TR-6)."""
+        if not streams:
+            raise OptionError("union needs at least one stream")
+        return streams[0].union(*streams[1:]) if len(streams) > 1 else streams[0]
+
+    def transform(
+        self, streams: Sequence[DStream[Any]], f: Callable[..., Any], *, name: str | None = None
+    ) -> DStream[Any]:
+        """``f(list of RDDs)`` or ``f(list of RDDs, time)``: any RDD operations of several streams (row TR-12)."""
+        from .dstream_outputs import call_with_time
+
+        if not streams:
+            raise OptionError("transform needs at least one stream")
+        call = call_with_time(f, "transform")
+        return streams[0]._transform(
+            lambda rdds, time: call(list(rdds), time), name or "transform", others=streams[1:]
+        )
+
+    def remember(self, duration_s: float) -> None:
+        """Keep every stream's RDDs for at least this long, for :meth:`DStream.slice` and late use (row CTX-18)."""
+        self._check_open()
+        if self._remember_ms:
+            raise LifecycleError(f"remember() was set already, to {self._remember_ms / 1000:g} s")
+        self._remember_ms = milliseconds("duration_s", duration_s)
+
+    def _slice(self, node: StreamNode, begin: int, end: int) -> list[tuple[BatchTime, RDD[Any]]]:
+        if self._translator is None:
+            raise LifecycleError("slice() needs a stream that was started")
+        return self._translator.remembered(node, begin, end)
+
+    # -- life ----------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> ContextState:
+        """INITIALIZED, ACTIVE or STOPPED; there is no way back."""
+        return self._state
+
+    async def __aenter__(self) -> Self:
+        if self._owns_engine:
+            await self.engine.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.stop(graceful=False)
+
+    async def start(self) -> None:
+        """Freeze the graph, check it, start workers, sinks and sources, and begin to cut batches.
+
+        Raises GraphError without an output, UnpicklableError naming step and variable before any source
+        is opened, LifecycleError after stop. When it fails, everything is closed and the context is
+        stopped. Starting an active context does nothing but warn (row CTX-5).
+        """
+        if self._state is ContextState.ACTIVE:
+            _log.warning("start() of a stream that is active: nothing to do")
+            return
+        if self._state is ContextState.STOPPED:
+            raise LifecycleError("this stream is stopped and cannot be started again: build a new StreamingContext")
+        self._validate()
+        self._state = ContextState.ACTIVE
+        try:
+            if self._owns_engine:
+                await self.engine.start()
+            await self._start_running()
+        except BaseException:
+            await self.stop(graceful=False)
+            raise
+
+    def _validate(self) -> None:
+        if not self._outputs:
+            raise GraphError("no output operation: add pprint(), foreach_rdd(), to(sink) or another before start()")
+        if not self._inputs:
+            raise GraphError("no input: add a source before start()")
+        nodes = list(walk_streams([output.parent for output in self._outputs]))
+        consumed = {node.parents[0].id for node in nodes if isinstance(node, SideStream)}
+        for node in nodes:
+            if node.id in self._letters and node.id not in consumed:
+                raise GraphError(
+                    f"step {node.name!r} has on_error='dead-letter' but nothing reads them: "
+                    "use the stream's dead_letters(), or on_error='skip' to drop such records knowingly"
+                )
+        for fn in self._functions:
+            _ = fn.id  # pickles: a bad one is refused here, before any source is opened
+
+    async def _start_running(self) -> None:
+        for output in self._outputs:
+            if output.sink is not None:
+                await output.sink.open()
+        scheduler = self.scheduler
+        trigger = self._trigger()
+        self._translator = Translator(
+            self.engine,
+            self._outputs,
+            self._inputs,
+            self.interval_ms,
+            self._remember_ms,
+            self._cached,
+            pack,
+            lambda batch: driver.previous_done(batch),
+        )
+        self._running_inputs = inputs = Inputs(
+            self._inputs,
+            self.engine.directory,
+            self.clock,
+            self._queue,
+            self._backpressure,
+            self.engine.default_parallelism,
+            self.interval_ms / 1000,
+            trigger.notify if isinstance(trigger, DataTrigger) else lambda: None,
+            self._emit,
+        )
+        self._driver = driver = StreamDriver(
+            inputs,
+            self._outputs,
+            self._policies,
+            self._translator,
+            trigger,
+            scheduler,
+            self.interval_ms,
+            self.clock,
+            batch_of_task.set,
+            self._emit,
+            contextvars.copy_context(),
+            self._stop_when_finished,
+        )
+        self._bus.start()
+        await inputs.start()
+        lines = guarantees_of(self._inputs, self._outputs)
+        for line in lines:
+            _log.info("%s", line)
+        self._emit(StreamingStarted(int(self.clock.time() * 1000), tuple(lines)))
+        driver.start()
+        self._watcher = asyncio.get_running_loop().create_task(self._watch(driver), name="aiostream-watch")
+
+    def _trigger(self) -> Ticker | DataTrigger:
+        if self.scheduler.trigger == "data":
+            return DataTrigger(self.clock, self.interval_ms, gap_min_s=self.scheduler.gap_min_s)
+        return Ticker(self.clock, self.interval_ms, fire_missed=self.scheduler.missed_ticks == "fire")
+
+    async def _watch(self, driver: StreamDriver) -> None:
+        """Stop when the stream ended by itself, by a failure or because all sources are finished."""
+        await driver.ended.wait()
+        if self._stopping is None:
+            self._failure = driver.failure
+            self._begin_stop(graceful=driver.failure is None, timeout_s=self.scheduler.stop_timeout_s)
+
+    async def stop(self, graceful: bool = True, timeout_s: float | None = None) -> bool:
+        """Stop the stream; True when everything taken was processed and committed.
+
+        graceful: stop the sources, process what they gave, then end; within ``timeout_s`` seconds
+        in all (``scheduler.stop_timeout_s`` by default), after which it ends at once and gives False.
+        May be called in any state, again, and from inside of a batch or a listener, where it returns
+        False at once and the stop goes on behind. Cancelling the call does not cancel the stop.
+        """
+        if self._stopping is None:
+            self._begin_stop(graceful, self.scheduler.stop_timeout_s if timeout_s is None else timeout_s)
+        elif not graceful and self._driver is not None and not self._stopping.done():
+            self._hurry.set()
+        assert self._stopping is not None
+        if inside_batch.get():
+            return False
+        return await asyncio.shield(self._stopping)
+
+    def _begin_stop(self, graceful: bool, timeout_s: float) -> None:
+        self._hurry = asyncio.Event()
+        self._stopping = asyncio.get_running_loop().create_task(
+            self._stop(graceful, timeout_s), name="aiostream-stop", context=contextvars.Context()
+        )
+
+    async def _stop(self, graceful: bool, timeout_s: float) -> bool:
+        drained = False
+        try:
+            if self._driver is not None:
+                drained = graceful and await self._drain(self._driver, timeout_s)
+                await self._driver.aclose()
+                self._failure = self._failure or self._driver.failure
+            elif self._running_inputs is not None:
+                await self._running_inputs.aclose()
+            for output in self._outputs:
+                if output.sink is not None:
+                    await _quietly(output.sink.aclose(), f"sink {output.name}")
+        finally:
+            await self._end()
+        return drained and self._failure is None
+
+    async def _drain(self, driver: StreamDriver, timeout_s: float) -> bool:
+        drain = asyncio.ensure_future(driver.drain())
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        done, _ = await asyncio.wait({drain, hurry}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if drain in done:
+            drain.result()
+            return True
+        drain.cancel()
+        await asyncio.wait({drain})
+        _log.warning(
+            "stop was not complete after %g s: %d batches in flight are given up",
+            timeout_s,
+            driver.batches_in_flight(),
+        )
+        return False
+
+    async def _end(self) -> None:
+        was_active, self._state = self._state is ContextState.ACTIVE, ContextState.STOPPED
+        for callback in self._stop_callbacks:
+            callback()
+        if was_active:
+            failure = None if self._failure is None else str(self._failure)
+            self._emit(StreamingStopped(int(self.clock.time() * 1000), failure))
+        try:
+            if self._owns_engine:
+                await self.engine.aclose()
+        finally:
+            await self._bus.aclose()
+            if self._watcher is not None and self._watcher is not asyncio.current_task():
+                self._watcher.cancel()
+            self._stopped.set()
+
+    async def await_termination(self, timeout_s: float | None = None) -> bool:
+        """Wait until the stream has stopped: True then, False when ``timeout_s`` seconds passed first.
+
+        Raises what made the stream fail, at every call (row CTX-15).
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._stopped.wait()
+        except TimeoutError:
+            return False
+        if self._failure is not None:
+            raise self._failure
+        return True
+
+    async def run(self, duration_s: float | None = None) -> None:
+        """Start, wait for the end or for ``duration_s`` seconds, and stop gracefully."""
+        await self.start()
+        if not await self.await_termination(duration_s):
+            await self.stop()
+            await self.await_termination()
+
+    # -- watching ------------------------------------------------------------------------------
+
+    def _emit(self, event: Event) -> None:
+        self._bus.emit(event)
+
+    def add_listener(self, listener: Any) -> None:
+        """Deliver events to a StreamingListener, or to a function of one event; at any time."""
+        self._bus.add(listener)
+
+    def remove_listener(self, listener: Any) -> bool:
+        """Deliver nothing more; False when it was not there."""
+        return self._bus.remove(listener)
+
+    def statistics(self) -> StatisticsSnapshot:
+        """Rates, delays, totals and queue fills of this moment."""
+        return self._statistics.snapshot(self._running_inputs.infos() if self._running_inputs else ())
+
+    def explain(self) -> str:
+        """The stream graph as text, with the promise of each source -> output pair."""
+        graph = stream_graph(self._outputs, self._inputs)
+        return "\n".join([graph, *guarantees_of(self._inputs, self._outputs)])
+
+
+async def _quietly(coroutine: Any, what: str) -> None:
+    try:
+        await coroutine
+    except Exception as error:
+        _log.warning("%s did not close well: %r", what, error)
+
+

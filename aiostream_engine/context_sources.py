@@ -1,0 +1,169 @@
+"""The methods of a streaming context that make streams of sources; each imports its connector when called."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from .operators.kernels import kernel
+from .types import OnError
+
+if TYPE_CHECKING:
+    from .dstream import DStream
+    from .sources.actor import Actor, ActorSource
+    from .sources.base import Source
+    from .sources.custom import Receiver
+
+__all__ = ["SourceMethods"]
+
+
+class SourceMethods:
+    """Mixed into :class:`~aiostream_engine.context.StreamingContext`.
+
+    Receivers are tasks on the loop and take no worker: ``local[1]`` with three of them works.
+    Options not named here are those of the source's class. ``name`` is shown everywhere.
+    """
+
+    if TYPE_CHECKING:
+
+        def from_source(self, source: Source, *, name: str | None = None) -> DStream[Any]: ...
+
+    # -- sockets -------------------------------------------------------------------------------
+
+    def socket_text_stream(
+        self,
+        host: str,
+        port: int,
+        *,
+        name: str | None = None,
+        on_error: OnError | str = OnError.FAIL,
+        **options: Any,
+    ) -> DStream[str]:
+        """Lines from a TCP server that this connects to, and connects to again when it breaks (row SRC-1).
+
+        on_error: with ``errors="strict"``, what happens to a line that is no text.
+        """
+        from .sources.socket_text import SocketTextSource
+
+        return self._text(SocketTextSource(host, port, **options), name, on_error)
+
+    def socket_server_stream(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        name: str | None = None,
+        on_error: OnError | str = OnError.FAIL,
+        **options: Any,
+    ) -> DStream[str]:
+        """Lines from any number of TCP senders that connect to this; loopback unless told otherwise."""
+        from .sources.socket_server import SocketServerSource
+
+        return self._text(SocketServerSource(host, port, **options), name, on_error)
+
+    def socket_stream(
+        self, host: str, port: int, converter: Callable[[bytes], Any], *, name: str | None = None, **options: Any
+    ) -> DStream[Any]:
+        """Length-prefixed frames from a TCP server, each through ``converter`` in the workers (row SRC-2)."""
+        from .sources.socket_frames import SocketFramesSource
+
+        stream = self.from_source(SocketFramesSource(host, port, **options), name=name)
+        return stream.map(converter, name="convert")
+
+    def raw_socket_stream(self, host: str, port: int, *, name: str | None = None, **options: Any) -> DStream[bytes]:
+        """Length-prefixed frames from a TCP server as bytes, handed on as blocks (row SRC-3)."""
+        from .sources.socket_frames import SocketFramesSource
+
+        return self.from_source(SocketFramesSource(host, port, **options), name=name)
+
+    def _text(self, source: Source, name: str | None, on_error: OnError | str) -> DStream[str]:
+        stream = self.from_source(source, name=name)
+        encoding = getattr(source, "decode_strictly", None)
+        if not encoding:
+            return stream
+        label = f"decode {source.name}"
+        return stream.map(kernel(_decoded, source.format_args[0]), name=label, on_error=on_error)
+
+    # -- files ---------------------------------------------------------------------------------
+
+    def text_file_stream(self, path: str, *, name: str | None = None, **options: Any) -> DStream[str]:
+        """Lines of the files that appear in a directory or match a glob (rows SRC-4, SRC-7 … SRC-15)."""
+        return self._files(path, "text", name, options)
+
+    def binary_records_stream(
+        self, path: str, record_bytes: int, *, name: str | None = None, **options: Any
+    ) -> DStream[bytes]:
+        """Records of one length of the files that appear (row SRC-6)."""
+        return self._files(path, "fixed", name, {"record_bytes": record_bytes, **options})
+
+    def whole_file_stream(self, path: str, *, name: str | None = None, **options: Any) -> DStream[Any]:
+        """(path, content) of each file that appears."""
+        return self._files(path, "whole", name, options)
+
+    def file_stream(
+        self, path: str, reader: Callable[[str], Iterable[Any]], *, name: str | None = None, **options: Any
+    ) -> DStream[Any]:
+        """Records that ``reader(path)`` yields for each file that appears; it runs in the workers (row SRC-5)."""
+        stream = self._files(path, "path", name, options)
+        return stream.flat_map(reader, name="read")
+
+    def _files(self, path: str, kind: Any, name: str | None, options: dict[str, Any]) -> DStream[Any]:
+        from .sources.files import FileSource
+
+        return self.from_source(FileSource(path, kind=kind, **options), name=name)
+
+    # -- this process --------------------------------------------------------------------------
+
+    def queue_stream(
+        self, queue: Any = None, *, one_at_a_time: bool = True, default: Any = None, name: str | None = None, **options: Any
+    ) -> DStream[Any]:
+        """A batch from each item of a queue that may grow while the stream runs (rows SRC-16 … SRC-18).
+
+        Items are lists of records or RDDs. Not one at a time takes all that are there. ``default`` is
+        the batch of an empty queue.
+        """
+        from .sources.queue import QueueSource
+
+        source = QueueSource(queue, one_at_a_time=one_at_a_time, default=default, **options)
+        return self.from_source(source, name=name)
+
+    def receiver_stream(
+        self,
+        receiver: Receiver | Callable[[], AsyncIterator[Any]],
+        *,
+        name: str | None = None,
+        **options: Any,
+    ) -> DStream[Any]:
+        """Records of your own receiver: an async generator function, or a Receiver with ``run(output)`` (SRC-19)."""
+        from .sources.custom import CustomReceiverSource
+
+        return self.from_source(CustomReceiverSource(receiver, **options), name=name)
+
+    def actor_stream(
+        self, actor: Callable[[], Actor] | ActorSource | None = None, *, name: str | None = None, **options: Any
+    ) -> DStream[Any]:
+        """Messages sent to a mailbox by this or other processes; pass an ActorSource to keep its reference."""
+        from .sources.actor import ActorSource
+
+        source = actor if isinstance(actor, ActorSource) else ActorSource(actor, **options)
+        return self.from_source(source, name=name)
+
+    def rate_stream(
+        self, records_per_s: float, make: Callable[[int], Any] | None = None, *, name: str | None = None, **options: Any
+    ) -> DStream[Any]:
+        """``make(n)`` for n = 0, 1, … at a steady rate, for tests and demonstrations."""
+        from .sources.generators import RateSource
+
+        return self.from_source(RateSource(records_per_s, make, **options), name=name)
+
+    def generator_stream(
+        self, items: Iterable[Any] | AsyncIterable[Any], *, name: str | None = None, **options: Any
+    ) -> DStream[Any]:
+        """The items of an iterable or async iterable; its end ends the source."""
+        from .sources.generators import GeneratorSource
+
+        return self.from_source(GeneratorSource(items, **options), name=name)
+
+
+def _decoded(encoding: str, line: bytes) -> str:
+    return line.decode(encoding)

@@ -1,0 +1,234 @@
+"""Output operations of a DStream: without one nothing runs (row OUT-1)."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+from .config import RetryPolicy
+from .errors import OptionError
+from .operators.function import describe_callable
+from .plan.graph import StreamNode
+from .rdd_actions import as_fn
+from .runtime.machine import Batch
+from .runtime.sink_driver import SinkDriver
+from .sinks.base import Sink
+from .types import BatchTime, OnError
+
+if TYPE_CHECKING:
+    from .context import StreamingContext
+    from .rdd import RDD
+
+__all__ = ["Outputs", "StreamBatch", "call_with_time"]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBatch:
+    """One batch as an async iterator gives it; its RDD can be used until the next one is asked for."""
+
+    time: BatchTime
+    rdd: RDD[Any]
+
+    async def collect(self) -> list[Any]:
+        """All records of the batch."""
+        return await self.rdd.collect()
+
+
+def call_with_time(function: Callable[..., Any], option: str) -> Callable[[Any, BatchTime], Any]:
+    """``function(rdd)`` or ``function(rdd, time)``, told apart by its signature, as ``(rdd, time)``."""
+    if not callable(function):
+        raise OptionError(f"{option} needs a function, not {type(function).__name__}")
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # some built-ins have no signature
+        return lambda rdd, time: function(rdd)
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in positional if p.default is p.empty]
+    several = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if len(required) > 2 or not (positional or several):
+        raise OptionError(f"{option}: {describe_callable(function)} must take (rdd) or (rdd, time)")
+    if len(required) == 2 or (several and not positional):
+        return function
+    return lambda rdd, time: function(rdd)
+
+
+class Outputs:
+    """Mixed into :class:`~aiostream_engine.dstream.DStream`.
+
+    Outputs of a batch run one after the other, in order of definition (row OUT-2). An output that
+    raises is tried again by ``retry``, then decided by ``on_error``: ``fail`` (default) stops the
+    stream; ``skip`` goes on without this batch's output and **loses data**.
+    """
+
+    context: StreamingContext
+    node: StreamNode
+
+    if TYPE_CHECKING:
+
+        def map_partitions(self, f: Any, **options: Any) -> Any: ...
+
+    def foreach_rdd(
+        self,
+        f: Callable[..., Any],
+        *,
+        name: str | None = None,
+        retry: RetryPolicy | None = None,
+        on_error: OnError | str = OnError.FAIL,
+    ) -> None:
+        """``f(rdd)`` or ``f(rdd, time)`` for each batch, in the driver (row OUT-4).
+
+        An ``async def`` function is awaited. A plain one runs in a thread, so that it may block, and
+        cannot await the RDD's actions. It is called for empty batches too.
+        """
+        call = call_with_time(f, "foreach_rdd")
+        is_async = inspect.iscoroutinefunction(f) or inspect.iscoroutinefunction(getattr(f, "__call__", None))
+
+        async def run(rdd: RDD[Any], batch: Batch) -> None:
+            if is_async:
+                await call(rdd, batch.time)
+                return
+            result = await asyncio.to_thread(call, rdd, batch.time)
+            if inspect.isawaitable(result):  # a plain function that returned a coroutine
+                await result
+
+        self._output(name or f"foreach_rdd({describe_callable(f)})", run, retry, on_error)
+
+    def foreach_partition(
+        self, f: Callable[[Iterator[Any]], Any], *, name: str | None = None, retry: RetryPolicy | None = None
+    ) -> None:
+        """``f(iterator)`` in the workers for each partition of each batch: open connections there."""
+        fn = as_fn(f, name or "foreach_partition")
+
+        async def run(rdd: RDD[Any], _: Batch) -> None:
+            await rdd.foreach_partition(fn)
+
+        self._output(name or f"foreach_partition({describe_callable(f)})", run, retry)
+
+    def foreach_async(self, f: Callable[[Any], Awaitable[Any]], *, name: str | None = None, **options: Any) -> None:
+        """``await f(record)`` for each record, with bounded concurrency; options as in ``AsyncStep.of``."""
+        from .runtime.async_steps import AsyncStep
+
+        step = AsyncStep.of("foreach", f, name=name, **options)
+
+        async def run(rdd: RDD[Any], _: Batch) -> None:
+            await rdd.foreach_async(step).count()
+
+        self._output(step.name, run)
+
+    def pprint(self, n: int = 10, *, file: TextIO | None = None) -> None:
+        """Print a header with the batch time and the first ``n`` records, then ``...`` if there are more (OUT-3)."""
+
+        async def run(rdd: RDD[Any], batch: Batch) -> None:
+            records = await rdd.take(n + 1)
+            rule = "-" * 43
+            lines = [rule, f"Time: {batch.time}", rule, *map(str, records[:n])]
+            if len(records) > n:
+                lines.append("...")
+            text = "\n".join(lines) + "\n\n"
+            await asyncio.to_thread(_print, text, file or sys.stdout)
+
+        self._output("pprint", run)
+
+    def save_as_text_files(self, prefix: str, suffix: str | None = None) -> None:
+        """A directory ``prefix-<epoch ms>[.suffix]`` a batch, also for empty ones; a repeated batch overwrites (OUT-5)."""
+
+        async def run(rdd: RDD[Any], batch: Batch) -> None:
+            await rdd.save_as_text_file(_directory(prefix, suffix, batch), overwrite=True)
+
+        self._output(f"save_as_text_files({prefix})", run)
+
+    def save_as_pickle_files(self, prefix: str, suffix: str | None = None) -> None:
+        """Like :meth:`save_as_text_files`, with pickled lists of records."""
+
+        async def run(rdd: RDD[Any], batch: Batch) -> None:
+            await rdd.save_as_pickle_file(_directory(prefix, suffix, batch), overwrite=True)
+
+        self._output(f"save_as_pickle_files({prefix})", run)
+
+    def to(self, sink: Sink, *, name: str | None = None, retry: RetryPolicy | None = None) -> None:
+        """Write each batch to ``sink``; the promise depends on the sink's class and is printed at start."""
+        if not isinstance(sink, Sink):
+            raise OptionError(f"to() needs a Sink, not {type(sink).__name__}; for a function use foreach_rdd()")
+        driver = SinkDriver(sink, name or sink.name)
+
+        async def run(rdd: RDD[Any], batch: Batch) -> None:
+            async with rdd.context.runner.job(batch.time) as job:
+                await driver.write(job, rdd.node, batch)
+
+        self._output(name or f"to({sink.name})", run, retry, sink=driver)
+
+    def batches(self) -> AsyncIterator[StreamBatch]:
+        """The batches as an async iterator, a sink with back-pressure.
+
+        The stream waits while the consumer works on a batch: that batch is committed when the next one
+        is asked for. Leaving the loop ends the output; the stream goes on. Ends when the stream stops.
+        """
+        handover = _Handover()
+        self._output("batches", handover.run)
+        self.context._on_stop(handover.close)
+        return handover.iterate()
+
+    def _output(
+        self,
+        name: str,
+        run: Callable[[Any, Batch], Awaitable[None]],
+        retry: RetryPolicy | None = None,
+        on_error: OnError | str = OnError.FAIL,
+        sink: SinkDriver | None = None,
+    ) -> None:
+        decision = OnError(on_error)
+        if decision is OnError.DEAD_LETTER:
+            raise OptionError(f"output {name!r}: on_error 'dead-letter' is for records; use 'fail' or 'skip'")
+        self.context._add_output(self.node, name, run, retry, decision, sink)
+
+
+def _print(text: str, file: TextIO) -> None:
+    file.write(text)
+    file.flush()
+
+
+def _directory(prefix: str, suffix: str | None, batch: Batch) -> str:
+    return f"{prefix}-{int(batch.time)}" + (f".{suffix}" if suffix else "")
+
+
+class _Handover:
+    """Hands one batch at a time to a consumer and holds the stream until it is done with it."""
+
+    def __init__(self) -> None:
+        self._offered: asyncio.Queue[tuple[StreamBatch, asyncio.Event] | None] = asyncio.Queue(1)
+        self._closed = False
+
+    async def run(self, rdd: RDD[Any], batch: Batch) -> None:
+        if self._closed:
+            return
+        taken = asyncio.Event()
+        await self._offered.put((StreamBatch(batch.time, rdd), taken))
+        await taken.wait()
+
+    def close(self) -> None:
+        """No batch will come any more."""
+        self._closed = True
+        if self._offered.empty():
+            self._offered.put_nowait(None)
+
+    async def iterate(self) -> AsyncIterator[StreamBatch]:
+        taken: asyncio.Event | None = None
+        try:
+            while (item := await self._offered.get()) is not None:
+                batch, taken = item
+                yield batch
+                taken.set()
+                if self._closed and self._offered.empty():
+                    return
+        finally:
+            self._closed = True
+            if taken is not None:
+                taken.set()
+            while not self._offered.empty():
+                item = self._offered.get_nowait()
+                if item is not None:
+                    item[1].set()

@@ -1,0 +1,135 @@
+"""Await a user's coroutine function over many records, with every kind of bound.
+
+Imports asyncio, so nothing that all workers import may import this module; a stage that runs an
+asynchronous step in a worker loads it when it is unpickled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import RetryPolicy
+from ..types import OnError
+
+__all__ = ["AsyncCalls", "CallFailed", "call_in_worker"]
+
+# Results are handed on after so many records: bounds memory, costs one latency a round.
+RECORDS_PER_ROUND = 10_000
+
+_NOTHING: Any = object()
+
+
+class CallFailed(Exception):
+    """A record on which the function failed for good; the cause is what it raised last."""
+
+    def __init__(self, record: Any, attempts: int) -> None:
+        super().__init__(record, attempts)
+        self.record = record
+        self.attempts = attempts
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncCalls:
+    """How to call: plain values, picklable.
+
+    kind: ``map``, ``flat_map``, ``filter``, ``foreach`` or ``map_batches``.
+    concurrency: calls under way at the same time. ordered: results in the order of records.
+    timeout_s: for one try. retry: None tries once. batch_size: records a call of ``map_batches``.
+    """
+
+    kind: str
+    fn: Callable[[Any], Awaitable[Any]]
+    concurrency: int = 100
+    ordered: bool = True
+    timeout_s: float | None = None
+    retry: RetryPolicy | None = None
+    on_error: OnError = OnError.FAIL
+    batch_size: int = 100
+
+    def arguments(self, records: Iterable[Any]) -> Iterator[Any]:
+        """What the function is called with, one after the other."""
+        if self.kind != "map_batches":
+            return iter(records)
+        iterator = iter(records)
+        return iter(lambda: list(itertools.islice(iterator, self.batch_size)), [])
+
+    async def round(
+        self, arguments: Sequence[Any], sleep: Callable[[float], Awaitable[Any]], on_failed: Callable[[CallFailed], None]
+    ) -> list[Any]:
+        """Results of one round of calls; the first failure that is not skipped cancels the rest.
+
+        on_failed: is told of each record that was given up under ``skip`` or ``dead-letter``.
+        """
+        results: list[Any] = [_NOTHING] * len(arguments)
+        finished: list[int] = []
+        waiting = iter(range(len(arguments)))
+
+        async def caller() -> None:
+            for index in waiting:
+                try:
+                    results[index] = await self._call(arguments[index], sleep)
+                except CallFailed as failed:
+                    if self.on_error is OnError.FAIL:
+                        raise
+                    on_failed(failed)
+                    continue
+                finished.append(index)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self.concurrency, len(arguments))):
+                    group.create_task(caller())
+        except BaseExceptionGroup as failures:
+            raise _first_failure(failures) from None
+        order = sorted(finished) if self.ordered else finished
+        return [item for index in order for item in self._records(arguments[index], results[index])]
+
+    async def _call(self, argument: Any, sleep: Callable[[float], Awaitable[Any]]) -> Any:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                if self.timeout_s is None:
+                    return await self.fn(argument)
+                async with asyncio.timeout(self.timeout_s):
+                    return await self.fn(argument)
+            except Exception as error:
+                if self.retry is None or self.retry.exhausted(attempt):
+                    raise CallFailed(argument, attempt) from error
+                await sleep(self.retry.wait_before(attempt))
+
+    def _records(self, argument: Any, result: Any) -> Iterable[Any]:
+        match self.kind:
+            case "map":
+                return (result,)
+            case "filter":
+                return (argument,) if result else ()
+            case "foreach":
+                return ()
+        return result  # type: ignore[no-any-return]
+
+
+def _first_failure(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def call_in_worker(calls: AsyncCalls, step: str, runtime: Any, records: Iterable[Any]) -> Iterator[Any]:
+    """The asynchronous step in a worker process: a loop of its own for the length of the task."""
+    arguments = calls.arguments(records)
+
+    def give_up(failed: CallFailed) -> None:
+        runtime.give_up(step, calls.on_error, failed.record, failed.__cause__ or failed, failed.attempts)
+
+    with asyncio.Runner() as runner:
+        while part := list(itertools.islice(arguments, RECORDS_PER_ROUND)):
+            try:
+                yield from runner.run(calls.round(part, asyncio.sleep, give_up))
+            except CallFailed as failed:
+                runtime.fail(step, failed.record, failed.__cause__ or failed)

@@ -1,0 +1,197 @@
+"""Steps whose functions are coroutines: they run on the host's loop, or on one in a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..blocks.formats import encode_records, read_chunks
+from ..clock import Clock
+from ..config import RetryPolicy
+from ..errors import OptionError, StepError, UnpicklableError
+from ..executors.stage import bounded_repr
+from ..executors.task import describe
+from ..operators.async_calls import RECORDS_PER_ROUND, AsyncCalls, CallFailed, call_in_worker
+from ..operators.function import describe_callable
+from ..operators.kernels import kernel
+from ..operators.structure import PartitionOp
+from ..plan.nodes import Node, Source
+from ..types import INLINE_BYTES_MAX, BlockRef, DeadLetter, OnError
+from .jobs import Materialiser
+
+__all__ = ["AsyncStep", "resolver"]
+
+# Decoding or encoding more than this would be felt by other users of the loop.
+_LOOP_BYTES_MAX = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncStep:
+    """An asynchronous step: how to call, what to call it in errors, where it runs."""
+
+    name: str
+    calls: AsyncCalls
+    placement: str = "loop"
+
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        *,
+        name: str | None = None,
+        concurrency: int = 100,
+        ordered: bool = True,
+        timeout_s: float | None = None,
+        retry: RetryPolicy | int | None = None,
+        on_error: OnError | str = OnError.FAIL,
+        batch_size: int = 100,
+        placement: str = "loop",
+    ) -> AsyncStep:
+        """Check and collect the options of ``map_async`` and its family.
+
+        concurrency: calls under way at the same time, over all partitions.
+        ordered: results in the order of records; False gives them as they complete.
+        timeout_s: for one try; a try that takes longer counts as failed.
+        retry: a policy, or the number of further tries with its default waits.
+        on_error: ``fail``, ``skip`` or ``dead-letter``, when no try is left.
+        batch_size: records a call of ``map_batches_async``.
+        placement: ``loop`` for the host's event loop, where its clients and pools are;
+            ``worker`` for a loop in the worker, where the function must be picklable.
+        """
+        step = name or f"{kind}_async({describe_callable(fn)})"
+        if not inspect.iscoroutinefunction(fn) and not inspect.iscoroutinefunction(getattr(fn, "__call__", None)):
+            raise OptionError(f"step {step!r} needs an `async def` function, not {describe_callable(fn)}")
+        if concurrency < 1 or batch_size < 1:
+            raise OptionError(f"step {step!r}: concurrency and batch_size must be at least 1")
+        if placement not in ("loop", "worker"):
+            raise OptionError(f"step {step!r}: placement is {placement!r}: use 'loop' or 'worker'")
+        policy = RetryPolicy(attempts_max=retry + 1) if isinstance(retry, int) else retry
+        calls = AsyncCalls(kind, fn, concurrency, ordered, timeout_s, policy, OnError(on_error), batch_size)
+        return cls(step, calls, placement)
+
+    @property
+    def gives_dead_letters(self) -> bool:
+        """True when failed records go to the dead-letter stream."""
+        return self.calls.on_error is OnError.DEAD_LETTER
+
+    def worker_op(self) -> PartitionOp:
+        """The step for placement ``worker``."""
+        return PartitionOp(self.name, kernel(call_in_worker, self.calls, self.name), "task")
+
+
+def resolver(step: AsyncStep, clock: Clock) -> Callable[[Materialiser, tuple[Source, ...]], Awaitable[Node]]:
+    """How a deferred node runs the step on the loop: blocks in, blocks out."""
+
+    async def resolve(job: Materialiser, parents: tuple[Source, ...]) -> Node:
+        return await _OnLoop(step, clock, job).run(parents[0])
+
+    return resolve
+
+
+class _OnLoop:
+    """One run of a step over all partitions of a batch."""
+
+    def __init__(self, step: AsyncStep, clock: Clock, job: Materialiser) -> None:
+        self.step = step
+        self.clock = clock
+        self.job = job
+        self._letters: list[DeadLetter] = []
+        self._given_up = 0
+        self._partition = 0
+
+    async def run(self, source: Source) -> Source:
+        parts = []
+        for self._partition, part in enumerate(source.parts):
+            parts.append(tuple([ref async for ref in self._partition_blocks(part)]))
+        if self._given_up:
+            what = "skipped" if self.step.calls.on_error is OnError.SKIP else "dead_lettered"
+            self.job.count({f"{what}:{self.step.name}": self._given_up})
+        await self._keep_letters(source.partitions)
+        return Source(name=self.step.name, parts=tuple(parts), partitions=len(parts))
+
+    async def _keep_letters(self, partitions: int) -> None:
+        if self._letters:
+            parts = ((await self._block(list(self._letters)),), *(((),) * (partitions - 1)))
+            name = f"dead-letters:{self.step.name}"
+            self.job.add_side(name, Source(name=name, parts=parts, partitions=partitions))
+
+    async def _partition_blocks(self, part: tuple[BlockRef, ...]) -> AsyncIterator[BlockRef]:
+        arguments: list[Any] = []
+        async for records in _chunks(part):
+            for argument in self.step.calls.arguments(records):
+                arguments.append(argument)
+                if len(arguments) >= RECORDS_PER_ROUND:
+                    yield await self._round(arguments)
+                    arguments = []
+        if arguments:
+            yield await self._round(arguments)
+
+    async def _round(self, arguments: list[Any]) -> BlockRef:
+        try:
+            records = await self.step.calls.round(arguments, self._sleep, self._give_up)
+        except CallFailed as failed:
+            raise self._error(failed) from failed.__cause__
+        return await self._block(records)
+
+    async def _sleep(self, seconds: float) -> None:
+        await self.clock.sleep_until(self.clock.monotonic() + seconds)
+
+    def _give_up(self, failed: CallFailed) -> None:
+        self._given_up += 1
+        if self.step.gives_dead_letters:
+            failure = describe(failed.__cause__ or failed, self.step.name)
+            self._letters.append(
+                DeadLetter(
+                    self.step.name,
+                    self.job.batch,
+                    self._partition,
+                    failed.record,
+                    failure.error_type,
+                    failure.message,
+                    failure.traceback,
+                    failed.attempts,
+                )
+            )
+
+    def _error(self, failed: CallFailed) -> StepError:
+        failure = describe(failed.__cause__ or failed, self.step.name)
+        return StepError(
+            self.step.name,
+            failure.error_type,
+            failure.message,
+            record=bounded_repr(failed.record),
+            batch=self.job.batch,
+            partition=self._partition,
+            worker_traceback=failure.traceback,
+        )
+
+    async def _block(self, records: list[Any]) -> BlockRef:
+        try:
+            payload = await asyncio.to_thread(encode_records, records) if len(records) > 2000 else encode_records(records)
+        except Exception as error:
+            raise UnpicklableError(f"step {self.step.name!r} gave a result that cannot be pickled: {error}") from error
+        if len(payload) <= INLINE_BYTES_MAX:
+            return BlockRef("pickle", payload, records=len(records))
+        path, _ = await asyncio.to_thread(self.job.directory.writer.write, [payload])
+        ref = BlockRef("pickle", None, path, 0, len(payload), len(records))
+        self.job.adopt([ref])
+        return ref
+
+
+async def _chunks(part: tuple[BlockRef, ...]) -> AsyncIterator[list[Any]]:
+    for ref in part:
+        if ref.size > _LOOP_BYTES_MAX:
+            yield await asyncio.to_thread(_read, ref)
+        else:
+            yield _read(ref)
+
+
+def _read(ref: BlockRef) -> list[Any]:
+    return list(itertools.chain.from_iterable(read_chunks(ref)))
+
+

@@ -1,0 +1,347 @@
+"""The asynchronous shell: cuts batches at ticks, runs what the machine says, commits in order.
+
+One :class:`StreamDriver` for one run of a graph. What decides is the pure
+:class:`~aiostream_engine.runtime.machine.BatchMachine`; this file awaits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from contextvars import Context, ContextVar
+from dataclasses import dataclass, replace
+
+from ..clock import Clock
+from ..config import RetryPolicy, SchedulerConfig
+from ..errors import InternalError
+from ..observe.events import (
+    BatchCompleted,
+    BatchInfo,
+    BatchStarted,
+    BatchSubmitted,
+    Event,
+    InputInfo,
+    OutputOperationCompleted,
+    OutputOperationInfo,
+    OutputOperationStarted,
+    TicksCoalesced,
+)
+from ..plan.graph import OutputNode
+from ..types import BatchTime, OnError
+from .inputs import Inputs
+from .machine import Batch, BatchMachine, Commit, Halt, Instruction, Run
+from .ticker import DataTrigger, Tick, Ticker
+from .translator import Translator
+
+__all__ = ["OutputPolicy", "StreamDriver", "inside_batch"]
+
+_log = logging.getLogger("aiostream_engine.driver")
+
+# True in code that runs as a part of a batch: such code must not wait for the batch to end.
+inside_batch: ContextVar[bool] = ContextVar("aiostream_engine_inside_batch", default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPolicy:
+    """How often an output operation is tried, and what happens when it fails for good."""
+
+    retry: RetryPolicy | None = None
+    on_error: OnError = OnError.FAIL
+
+
+@dataclass(slots=True)
+class _Timing:
+    """Monotonic times of a batch, and the events' record of it."""
+
+    submitted: float
+    info: BatchInfo
+    started: float = 0.0
+
+
+class StreamDriver:
+    """Runs a frozen graph until it is stopped, finished or failed.
+
+    Parameters
+    ----------
+    inputs, outputs, translator: the graph, ready to run.
+    policies: of each output, by its id.
+    trigger: gives the ticks.
+    set_batch: makes the code that follows belong to a batch (label, or None).
+    emit: gets events.
+    context: contextvars in which user code runs, as they were at start (row CTX-9).
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        outputs: Sequence[OutputNode],
+        policies: dict[int, OutputPolicy],
+        translator: Translator,
+        trigger: Ticker | DataTrigger,
+        scheduler: SchedulerConfig,
+        interval_ms: int,
+        clock: Clock,
+        set_batch: Callable[[int | None], None],
+        emit: Callable[[Event], None],
+        context: Context,
+        stop_when_finished: bool,
+    ) -> None:
+        self._inputs = inputs
+        self._outputs = list(outputs)
+        self._policies = policies
+        self._translator = translator
+        self._trigger = trigger
+        self._interval_ms = interval_ms
+        self._clock = clock
+        self._set_batch = set_batch
+        self._emit = emit
+        self._context = context
+        self._stop_when_finished = stop_when_finished
+        translator.zero_ms = trigger.zero_ms
+        self._machine = BatchMachine(
+            scheduler.batches_in_flight_max, scheduler.concurrent_batches, trigger.zero_ms
+        )
+        self._timings: dict[int, _Timing] = {}
+        self._done: dict[int, asyncio.Event] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._progress = asyncio.Event()
+        self._loop_task: asyncio.Task[None] | None = None
+        self._draining = False
+        self.failure: BaseException | None = None
+        self.ended = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to cut batches."""
+        loop = asyncio.get_running_loop()
+        self._loop_task = loop.create_task(self._cut_loop(), name="aiostream-ticks", context=self._context.copy())
+
+    # -- cutting -------------------------------------------------------------------------------
+
+    async def _cut_loop(self) -> None:
+        try:
+            while not self._machine.halted:
+                await self._wait_may_cut()
+                tick = await self._trigger.next()
+                if tick is None or self._machine.halted:
+                    break
+                await self._cut(tick)
+                if self._finished():
+                    break
+            await self._wait_idle()
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self.ended.set()
+
+    async def _wait_may_cut(self) -> None:
+        """Beyond the bound of batches in flight the next tick waits, and covers those that it missed."""
+        while not self._machine.may_cut and not self._machine.halted:
+            await self._wait_progress()
+
+    async def _wait_progress(self) -> None:
+        self._progress.clear()
+        await self._progress.wait()
+
+    async def _wait_idle(self) -> None:
+        while not self._machine.idle:
+            await self._wait_progress()
+
+    def _finished(self) -> bool:
+        finished = self._inputs.finished and not self._inputs.pending
+        return finished and (self._stop_when_finished or self._draining)
+
+    async def _cut(self, tick: Tick) -> None:
+        if tick.missed:
+            self._emit(TicksCoalesced(self._now_ms(), tick.missed, tick.late_s))
+        contents, infos = await self._inputs.cut(tick.time)
+        batch, instructions = self._machine.cut(tick.time, tick.missed)
+        for node, content in zip(self._inputs.nodes, contents, strict=True):
+            self._translator.add_input(node, batch.time, content)
+        self._submitted(batch, infos)
+        await self._perform(instructions)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.time() * 1000)
+
+    def _submitted(self, batch: Batch, infos: tuple[InputInfo, ...]) -> None:
+        outputs = tuple(
+            OutputOperationInfo(batch.time, output.id, output.name) for output in self._outputs
+        )
+        info = BatchInfo(
+            batch.id, batch.time, infos, self._now_ms(), outputs=outputs, ticks_coalesced=batch.ticks_missed
+        )
+        self._timings[batch.id] = _Timing(self._clock.monotonic(), info)
+        self._done[batch.id] = asyncio.Event()
+        self._emit(BatchSubmitted(self._now_ms(), info))
+
+    async def _perform(self, instructions: Sequence[Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Run(batch):
+                    task = asyncio.get_running_loop().create_task(
+                        self._run_batch(batch), name=f"aiostream-batch-{batch.id}", context=self._context.copy()
+                    )
+                    self._running.add(task)
+                    task.add_done_callback(self._running.discard)
+                case Commit(batch):
+                    await self._commit(batch)
+                case Halt():
+                    self._trigger.stop()
+        self._progress.set()
+
+    # -- one batch -----------------------------------------------------------------------------
+
+    async def _run_batch(self, batch: Batch) -> None:
+        inside_batch.set(True)
+        self._set_batch(batch.time)
+        timing = self._timings[batch.id]
+        timing.started = self._clock.monotonic()
+        timing.info = replace(
+            timing.info,
+            processing_start_ms=self._now_ms(),
+            scheduling_delay_s=timing.started - timing.submitted,
+        )
+        self._emit(BatchStarted(self._now_ms(), timing.info))
+        try:
+            await self._run_outputs(batch)
+            await self._translator.force(batch)
+        except Exception as error:
+            self._completed(batch, error)
+            self._fail(error, batch)
+            await self._perform(self._machine.failed(batch))
+        else:
+            self._completed(batch, None)
+            await self._perform(self._machine.done(batch))
+        finally:
+            self._done[batch.id].set()
+
+    async def _run_outputs(self, batch: Batch) -> None:
+        """The outputs one by one; one that fails does not keep the others from running (row SCH-6)."""
+        failure: Exception | None = None
+        for output in self._outputs:
+            try:
+                await self._run_output(output, batch)
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    async def _run_output(self, output: OutputNode, batch: Batch) -> None:
+        if not self._translator.is_due(output.parent, batch):
+            return
+        started = self._now_ms()
+        info = OutputOperationInfo(batch.time, output.id, output.name, start_ms=started)
+        self._emit(OutputOperationStarted(started, info))
+        failure: Exception | None = None
+        try:
+            await self._try_output(output, batch)
+        except Exception as error:
+            failure = error
+        info = replace(info, end_ms=self._now_ms(), failure=None if failure is None else _brief(failure))
+        self._timings[batch.id].info = _with_output(self._timings[batch.id].info, info)
+        self._emit(OutputOperationCompleted(self._now_ms(), info))
+        if failure is not None:
+            if self._policies[output.id].on_error is not OnError.SKIP:
+                raise failure
+            _log.warning("output %s of batch %s is skipped: %s", output.name, batch.time, _brief(failure))
+
+    async def _try_output(self, output: OutputNode, batch: Batch) -> None:
+        retry = self._policies[output.id].retry
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                rdd = await self._translator.rdd(output.parent, batch)
+                if rdd is not None:
+                    await output.run(rdd, batch)
+                return
+            except Exception as error:
+                if retry is None or retry.exhausted(attempt):
+                    raise
+                _log.warning("output %s of batch %s, try %d: %s", output.name, batch.time, attempt, _brief(error))
+                await self._clock.sleep_until(self._clock.monotonic() + retry.wait_before(attempt))
+
+    def _completed(self, batch: Batch, error: Exception | None) -> None:
+        timing = self._timings[batch.id]
+        ended = self._clock.monotonic()
+        timing.info = replace(
+            timing.info,
+            processing_end_ms=self._now_ms(),
+            processing_delay_s=ended - timing.started,
+            total_delay_s=ended - timing.submitted,
+            failure=None if error is None else _brief(error),
+        )
+        self._emit(BatchCompleted(self._now_ms(), timing.info))
+        self._inputs.learn(
+            self._now_ms(), timing.info.inputs, ended - timing.started, timing.started - timing.submitted
+        )
+
+    async def _commit(self, batch: Batch) -> None:
+        """The batch is true; then its data goes, as far as no later batch needs it."""
+        await self._inputs.committed(batch.time)
+        self._translator.forget(batch)
+        self._timings.pop(batch.id, None)
+        self._done.pop(batch.id - 1, None)
+
+    async def previous_done(self, batch: Batch) -> None:
+        """Return when the batch before ``batch`` is over; state is changed in order of batches."""
+        event = self._done.get(batch.id - 1)
+        if event is not None:
+            await event.wait()
+        if self._machine.halted:
+            raise InternalError("an earlier batch failed") from self.failure
+
+    def _fail(self, error: BaseException, batch: Batch | None = None) -> None:
+        if self.failure is None:
+            self.failure = error
+            where = f"batch {batch.time} failed" if batch else "the stream failed"
+            _log.error("%s, the stream stops: %s", where, _brief(error))
+
+    # -- stopping ------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Stop the sources, make batches of all that they took, and wait for these. Unbounded: see the caller."""
+        self._draining = True
+        await self._inputs.stop()
+        if self._loop_task is None:
+            return
+        if not self._loop_task.done():
+            self._trigger.stop(last_tick=True)
+            await asyncio.wait({self._loop_task})
+        while self._inputs.pending and not self._machine.halted:
+            await self._wait_may_cut()
+            await self._cut(self._extra_tick())
+            await self._wait_idle()
+
+    def _extra_tick(self) -> Tick:
+        """A tick for what a bounded source could not give to the last one."""
+        return Tick(BatchTime(self._machine.last_time + self._interval_ms))
+
+    async def aclose(self) -> None:
+        """Stop at once: running batches are cancelled, nothing more is committed."""
+        self._trigger.stop()
+        tasks = [task for task in (self._loop_task, *self._running) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        self.ended.set()
+        with suppress(Exception):
+            await self._inputs.aclose()
+
+    def batches_in_flight(self) -> int:
+        """Batches that were cut and are not committed."""
+        return len(self._machine.batches)
+
+
+def _brief(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    return text if len(text) <= 2000 else text[:2000] + "…"
+
+
+def _with_output(info: BatchInfo, output: OutputOperationInfo) -> BatchInfo:
+    outputs = tuple(output if item.id == output.id else item for item in info.outputs)
+    return replace(info, outputs=outputs)
+

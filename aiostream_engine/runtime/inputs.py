@@ -1,0 +1,147 @@
+"""The inputs of a running stream: started together, cut together, paced one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+
+from ..blocks.directory import BlockDirectory
+from ..clock import Clock
+from ..config import BackpressureConfig, QueueLimits
+from ..observe.events import Event, InputInfo, RateUpdated, ReceiverError, ReceiverInfo, ReceiverStarted, ReceiverStopped
+from ..plan.graph import InputStream
+from ..sources.base import BatchInput, ReceiverSource, Source, SourceContext
+from ..types import BatchTime
+from .rate import RateController
+
+__all__ = ["Inputs"]
+
+_log = logging.getLogger("aiostream_engine.inputs")
+
+SOURCE_STOP_TIMEOUT_S = 10.0
+
+
+class Inputs:
+    """All sources of one graph.
+
+    Parameters
+    ----------
+    nodes: the inputs, in order of definition.
+    notify: called when some source has data to cut.
+    emit: gets receiver events.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[InputStream],
+        directory: BlockDirectory,
+        clock: Clock,
+        limits: QueueLimits,
+        backpressure: BackpressureConfig,
+        parallelism: int,
+        interval_s: float,
+        notify: Callable[[], None],
+        emit: Callable[[Event], None],
+    ) -> None:
+        self.nodes = list(nodes)
+        self._directory = directory
+        self._clock = clock
+        self._limits = limits
+        self._parallelism = parallelism
+        self._notify = notify
+        self._emit = emit
+        self._started: list[Source] = []
+        self._rates = {
+            node.stream_id: RateController(backpressure, interval_s)
+            for node in self.nodes
+            if isinstance(node.source, ReceiverSource)
+        }
+
+    async def start(self) -> None:
+        """Start every source, in order; a failure is the caller's to clean up by :meth:`aclose`."""
+        for node in self.nodes:
+            rate = self._rates.get(node.stream_id)
+            if rate is not None:
+                node.source.set_rate(rate.rate)
+            self._started.append(node.source)
+            await node.source.start(self._context(node))
+
+    def _context(self, node: InputStream) -> SourceContext:
+        return SourceContext(
+            stream_id=node.stream_id,
+            directory=self._directory,
+            limits=self._limits,
+            clock=self._clock,
+            parallelism=self._parallelism,
+            random=random.Random(),
+            notify=self._notify,
+            on_started=lambda info: self._emit(ReceiverStarted(self._now(), info)),
+            on_error=lambda info: self._emit(ReceiverError(self._now(), info)),
+            on_stopped=lambda info: self._emit(ReceiverStopped(self._now(), info)),
+        )
+
+    def _now(self) -> int:
+        return int(self._clock.time() * 1000)
+
+    async def cut(self, time: BatchTime) -> tuple[list[BatchInput], tuple[InputInfo, ...]]:
+        """The frozen content of each input for the batch, and its description."""
+        contents = [await node.source.cut(time) for node in self.nodes]
+        infos = tuple(
+            InputInfo(node.stream_id, node.name, content.records, content.bytes, content.metadata)
+            for node, content in zip(self.nodes, contents, strict=True)
+        )
+        return contents, infos
+
+    def learn(self, time_ms: int, infos: Sequence[InputInfo], processing_s: float, scheduling_s: float) -> None:
+        """Set the receivers' rates after a finished batch (row BP-5)."""
+        for node, info in zip(self.nodes, infos, strict=True):
+            controller = self._rates.get(node.stream_id)
+            if controller is None:
+                continue
+            before = controller.rate
+            rate = controller.update(time_ms, max(0, info.records), processing_s, scheduling_s)
+            if rate != before:
+                node.source.set_rate(rate)
+                if rate is not None:
+                    self._emit(RateUpdated(self._now(), node.stream_id, rate))
+
+    async def committed(self, time: BatchTime) -> None:
+        """Tell the sources that what the batch held is done."""
+        for node in self.nodes:
+            await node.source.on_commit(time)
+
+    @property
+    def pending(self) -> bool:
+        """True when some source has data to cut."""
+        return any(node.source.pending for node in self.nodes)
+
+    @property
+    def finished(self) -> bool:
+        """True when no source will ever give data again."""
+        return all(node.source.finished for node in self.nodes)
+
+    def infos(self) -> list[ReceiverInfo]:
+        """Statistics of each input."""
+        return [node.source.info() for node in self.nodes]
+
+    async def stop(self) -> None:
+        """Take no new data; all sources at once, each within its bound."""
+        await self._each("stop", [source.stop() for source in self._started])
+
+    async def aclose(self) -> None:
+        """Stop and free everything."""
+        await self.stop()
+        await self._each("close", [source.aclose() for source in self._started])
+
+    async def _each(self, what: str, coroutines: Sequence[object]) -> None:
+        if not coroutines:
+            return
+        tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]  # type: ignore[call-overload]
+        _, late = await asyncio.wait(tasks, timeout=SOURCE_STOP_TIMEOUT_S)
+        for task in late:
+            task.cancel()
+        for source, result in zip(self._started, await asyncio.gather(*tasks, return_exceptions=True), strict=False):
+            if isinstance(result, BaseException):
+                _log.warning("source %s did not %s well: %r", source.name, what, result)

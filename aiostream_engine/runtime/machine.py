@@ -1,0 +1,141 @@
+"""Which batch may be cut, run and committed: a pure machine, events in, instructions out.
+
+Batches are numbered from 1 without gaps, run in order of their numbers (several at a time only
+when asked for), and are committed strictly in order. Nothing here reads a clock or awaits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ..errors import InternalError
+from ..types import BatchTime
+
+__all__ = ["Batch", "BatchMachine", "BatchPhase", "Commit", "Halt", "Instruction", "Run"]
+
+
+class BatchPhase(Enum):
+    """Where a batch is; it only moves down this list."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    COMMITTED = "committed"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class Batch:
+    """One batch: number, label, label of the batch before, and its phase."""
+
+    id: int
+    time: BatchTime
+    previous: int
+    ticks_missed: int = 0
+    phase: BatchPhase = BatchPhase.WAITING
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Start the batch."""
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Make the batch true, then forget what is older than it needs."""
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Cut and start nothing more: a batch failed."""
+
+    batch: Batch
+
+
+Instruction = Run | Commit | Halt
+
+
+@dataclass(slots=True)
+class BatchMachine:
+    """The order of batches.
+
+    in_flight_max: batches cut and not committed; beyond it no batch may be cut.
+    concurrent_max: batches that run at the same time.
+    zero_ms: zero time of the stream.
+    """
+
+    in_flight_max: int
+    concurrent_max: int
+    zero_ms: int
+    batches: deque[Batch] = field(default_factory=deque)
+    last_id: int = 0
+    last_time: int = -1
+    halted: bool = False
+
+    def __post_init__(self) -> None:
+        self.last_time = max(self.last_time, self.zero_ms)
+
+    @property
+    def may_cut(self) -> bool:
+        """True when one more batch may be cut."""
+        return not self.halted and len(self.batches) < self.in_flight_max
+
+    @property
+    def idle(self) -> bool:
+        """True when no batch is under way."""
+        return not self.batches or (self.halted and not self._running())
+
+    def _running(self) -> int:
+        return sum(batch.phase is BatchPhase.RUNNING for batch in self.batches)
+
+    def cut(self, time: BatchTime, ticks_missed: int = 0) -> tuple[Batch, list[Instruction]]:
+        """A batch was cut. Raises InternalError when it may not be, or its label does not rise."""
+        if not self.may_cut:
+            raise InternalError(f"batch {time} was cut while {len(self.batches)} are in flight")
+        if time <= self.last_time:
+            raise InternalError(f"label {time} does not rise over {self.last_time}")
+        self.last_id += 1
+        batch = Batch(self.last_id, time, self.last_time, ticks_missed)
+        self.last_time = time
+        self.batches.append(batch)
+        return batch, self._startable()
+
+    def done(self, batch: Batch) -> list[Instruction]:
+        """All outputs of a batch are over and well."""
+        self._expect(batch, BatchPhase.RUNNING)
+        batch.phase = BatchPhase.DONE
+        instructions: list[Instruction] = []
+        while self.batches and self.batches[0].phase is BatchPhase.DONE and not self.halted:
+            first = self.batches.popleft()
+            first.phase = BatchPhase.COMMITTED
+            instructions.append(Commit(first))
+        return instructions + self._startable()
+
+    def failed(self, batch: Batch) -> list[Instruction]:
+        """A batch failed for good: later ones are not committed."""
+        self._expect(batch, BatchPhase.RUNNING)
+        batch.phase = BatchPhase.FAILED
+        already, self.halted = self.halted, True
+        return [] if already else [Halt(batch)]
+
+    def _expect(self, batch: Batch, phase: BatchPhase) -> None:
+        if batch.phase is not phase:
+            raise InternalError(f"batch {batch.id} is {batch.phase.value}, not {phase.value}")
+
+    def _startable(self) -> list[Instruction]:
+        free = self.concurrent_max - self._running()
+        instructions: list[Instruction] = []
+        for batch in self.batches:
+            if free <= 0 or self.halted:
+                break
+            if batch.phase is BatchPhase.WAITING:
+                batch.phase = BatchPhase.RUNNING
+                instructions.append(Run(batch))
+                free -= 1
+        return instructions

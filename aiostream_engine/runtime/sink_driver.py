@@ -1,0 +1,79 @@
+"""Write the partitions of a batch to a sink, in the way that its contract asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
+
+from ..blocks.formats import read_chunks
+from ..operators.structure import ToBlocks
+from ..plan.nodes import Node
+from ..sinks.base import IdempotentSink, PlainSink, Sink, SinkContext, TransactionalSink, WriteKey
+from ..types import BlockRef
+from .jobs import Materialiser
+from .machine import Batch
+
+__all__ = ["SinkDriver"]
+
+_LOOP_BYTES_MAX = 256 * 1024
+
+
+class _Job(Materialiser, Protocol):
+    """A job of the runner."""
+
+
+class SinkDriver:
+    """One sink of the graph, with the name under which its writes are keyed."""
+
+    def __init__(self, sink: Sink, name: str) -> None:
+        self.sink = sink
+        self.name = name
+
+    async def open(self) -> None:
+        """Open the sink."""
+        await self.sink.open(SinkContext(self.name))
+
+    async def aclose(self) -> None:
+        """Close the sink."""
+        await self.sink.aclose()
+
+    async def write(self, job: _Job, node: Node, batch: Batch) -> None:
+        """Compute ``node`` and write it as the batch's output; a transactional sink commits as a whole."""
+        results = await job.run_terminal(node, ToBlocks())
+        parts = [result.outputs for result in results]
+        keys = [WriteKey(self.name, batch.id, batch.time, index, len(parts)) for index in range(len(parts))]
+        tokens = await self._each(keys, parts)
+        if isinstance(self.sink, TransactionalSink):
+            await self.sink.commit(batch.id, batch.time, tokens)
+
+    async def _each(self, keys: Sequence[WriteKey], parts: Sequence[tuple[BlockRef, ...]]) -> list[Any]:
+        if self.sink.concurrency_max <= 1:
+            return [await self._one(key, refs) for key, refs in zip(keys, parts, strict=True)]
+        slots = asyncio.Semaphore(self.sink.concurrency_max)
+
+        async def bounded(key: WriteKey, refs: tuple[BlockRef, ...]) -> Any:
+            async with slots:
+                return await self._one(key, refs)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(bounded(key, refs)) for key, refs in zip(keys, parts, strict=True)]
+        return [task.result() for task in tasks]
+
+    async def _one(self, key: WriteKey, refs: tuple[BlockRef, ...]) -> Any:
+        if isinstance(self.sink, TransactionalSink):
+            return await self.sink.stage(key, _records(refs))
+        assert isinstance(self.sink, PlainSink | IdempotentSink)
+        await self.sink.write(key, _records(refs))
+        return None
+
+
+async def _records(refs: tuple[BlockRef, ...]) -> AsyncIterator[Sequence[Any]]:
+    for ref in refs:
+        chunks = await asyncio.to_thread(_read, ref) if ref.size > _LOOP_BYTES_MAX else _read(ref)
+        for chunk in chunks:
+            yield chunk
+
+
+def _read(ref: BlockRef) -> list[Sequence[Any]]:
+    return list(read_chunks(ref))

@@ -1,0 +1,350 @@
+"""From the stream graph to the RDDs of one batch, each made once and kept as long as it is needed."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from ..blocks.directory import BlockLedger
+from ..errors import GraphError
+from ..operators import kernels
+from ..operators.kernels import kernel
+from ..operators.partitioners import Partitioner
+from ..operators.structure import ToValue
+from ..plan.graph import (
+    InputStream,
+    InverseWindowStream,
+    OutputNode,
+    SideStream,
+    SnapshotStream,
+    StateStream,
+    StreamNode,
+    TransformStream,
+    WindowStream,
+    walk_streams,
+)
+from ..plan.nodes import Exchange, Node, Source, StateNode
+from ..sources.base import BatchInput
+from ..state.specs import Snapshot
+from ..types import BatchTime, BlockRef
+from ..windows.intervals import entering, is_due_within, leaving, remember_of_parent, window_at
+from .jobs import JobRunner
+from .machine import Batch
+
+__all__ = ["Dataset", "DatasetFactory", "Translator"]
+
+
+class Dataset(Protocol):
+    """What the translator needs to know of an RDD."""
+
+    node: Node
+
+
+class DatasetFactory(Protocol):
+    """Makes RDDs; the engine context, seen from below."""
+
+    default_parallelism: int
+
+    @property
+    def runner(self) -> JobRunner: ...
+
+    def from_node(self, node: Node) -> Any: ...
+
+    def empty_rdd(self) -> Any: ...
+
+    def union(self, rdds: Sequence[Any]) -> Any: ...
+
+    def parallelize(self, records: Iterable[Any], partitions: int | None = None) -> Any: ...
+
+
+class Translator:
+    """Makes and remembers the RDDs of the streams of one graph.
+
+    Parameters
+    ----------
+    factory: makes RDDs.
+    outputs, inputs: the graph.
+    interval_ms: the batch interval.
+    remember_ms: least time that every RDD is kept (row CTX-18).
+    cached: ids of streams that the user asked to persist.
+    pack: blocks to partitions.
+    previous_done: awaited before a state is changed, so that batches do it in order.
+    """
+
+    def __init__(
+        self,
+        factory: DatasetFactory,
+        outputs: Sequence[OutputNode],
+        inputs: Sequence[InputStream],
+        interval_ms: int,
+        remember_ms: int,
+        cached: set[int],
+        pack: Callable[[Sequence[BlockRef], int], tuple[tuple[BlockRef, ...], ...]],
+        previous_done: Callable[[Batch], Awaitable[None]],
+    ) -> None:
+        self._factory = factory
+        self._interval_ms = interval_ms
+        self._remember_ms = remember_ms
+        self._pack = pack
+        self._previous_done = previous_done
+        self.zero_ms = 0
+        self.nodes = list(walk_streams([*inputs, *(output.parent for output in outputs)]))
+        self._retention = _retention(self.nodes, interval_ms, remember_ms)
+        self._kept = cached | _shared(self.nodes, outputs) | _window_parents(self.nodes)
+        self._forced = [node for node in self.nodes if node.id in _window_parents(self.nodes) or _has_state(node)]
+        self._rdds: defaultdict[int, dict[int, Any]] = defaultdict(dict)
+        self._inputs: dict[int, dict[int, BatchInput]] = defaultdict(dict)
+        self._fired: dict[int, int] = {}
+        self._marked: defaultdict[int, list[int]] = defaultdict(list)
+
+    @property
+    def _ledger(self) -> BlockLedger:
+        return self._factory.runner.directory.ledger
+
+    def add_input(self, node: InputStream, time: int, content: BatchInput) -> None:
+        """The frozen content of an input for the batch ``time``."""
+        self._inputs[node.id][time] = content
+
+    # -- one batch -----------------------------------------------------------------------------
+
+    def is_due(self, node: StreamNode, batch: Batch) -> bool:
+        """True when the stream has an RDD in this batch; a slide that fell between two batches is due now."""
+        if node.slide_ms == self._interval_ms:
+            return True
+        return is_due_within(batch.previous, batch.time, self.zero_ms, node.slide_ms)
+
+    async def rdd(self, node: StreamNode, batch: Batch) -> Any | None:
+        """The RDD of a stream for a batch; None when it has none (row DS-2). Made at the first call."""
+        made = self._rdds[node.id]
+        if batch.time in made:
+            return made[batch.time]
+        rdd = await self._make(node, batch) if self.is_due(node, batch) else None
+        if batch.time not in made:  # a concurrent output may have made it meanwhile
+            made[batch.time] = rdd
+            if rdd is not None and node.id in self._kept:
+                self._keep(rdd, batch.time)
+        return made[batch.time]
+
+    def _keep(self, rdd: Dataset, time: int) -> None:
+        runner = self._factory.runner
+        if not isinstance(rdd.node, Source) and not runner.is_marked(rdd.node):
+            runner.mark(rdd.node)
+            self._marked[time].append(rdd.node.id)
+
+    async def force(self, batch: Batch) -> None:
+        """Compute what later batches build on, whether an output asked for it or not."""
+        for node in self._forced:
+            rdd = await self.rdd(node, batch)
+            if rdd is not None and self._factory.runner.is_marked(rdd.node):
+                await self._factory.runner.keep(rdd.node, batch.time)
+
+    async def _make(self, node: StreamNode, batch: Batch) -> Any | None:
+        match node:
+            case InputStream():
+                return self._input(node, batch.time)
+            case TransformStream():
+                return await self._transform(node, batch)
+            case WindowStream():
+                return await self._window(node, batch)
+            case StateStream():
+                return await self._state(node, batch)
+            case InverseWindowStream():
+                return await self._inverse_window(node, batch)
+            case SnapshotStream():
+                return await self._snapshot(node, batch)
+            case SideStream():
+                parent = await self.rdd(node.parents[0], batch)
+                return None if parent is None else parent.dead_letters()
+
+    def _input(self, node: InputStream, time: int) -> Any | None:
+        content = self._inputs[node.id].get(time)
+        if content is None:
+            return None
+        rdds = list(content.datasets)
+        if content.blocks or not rdds:
+            parts = self._pack(content.blocks, self._factory.default_parallelism)
+            source = node.source
+            rdds.append(
+                self._factory.from_node(
+                    Source(
+                        name=node.name,
+                        parts=parts,
+                        partitions=len(parts),
+                        format=source.format,
+                        format_args=source.format_args,
+                    )
+                )
+            )
+        return self._factory.union(rdds)
+
+    async def _transform(self, node: TransformStream, batch: Batch) -> Any | None:
+        rdds = [await self.rdd(parent, batch) for parent in node.parents]
+        if all(rdd is None for rdd in rdds):
+            return None
+        rdds = [self._factory.empty_rdd() if rdd is None else rdd for rdd in rdds]
+        result = node.build(rdds, batch.time)
+        if inspect.isawaitable(result):
+            result = await result
+        if result is not None and not hasattr(result, "node"):
+            raise GraphError(f"transform {node.name!r} must return an RDD or None, not {type(result).__name__}")
+        return result
+
+    async def _window(self, node: WindowStream, batch: Batch) -> Any | None:
+        (parent,) = node.parents
+        await self.rdd(parent, batch)
+        window = window_at(batch.time, node.window_ms)
+        rdds = [rdd for time, rdd in sorted(self._rdds[parent.id].items()) if time in window and rdd is not None]
+        return self._factory.union(rdds) if rdds else self._factory.empty_rdd()
+
+    # -- state ---------------------------------------------------------------------------------
+
+    async def _state(self, node: StateStream, batch: Batch) -> Any:
+        (parent,) = node.parents
+        await self._previous_done(batch)
+        rdd = await self.rdd(parent, batch)
+        inputs = [_placed(rdd, node.partitioner, node.name)]
+        if node.initial is not None and node.id not in self._fired:
+            inputs.append(_placed(self._initial(node.initial), node.partitioner, node.name))
+        update = _state_node(node, node.spec, batch, inputs)
+        if node.spec.mapped:
+            result = self._factory.from_node(update)
+            self._keep(result, batch.time)
+            await self._factory.runner.keep(update, batch.time)
+        else:
+            await self._advance(update, batch)
+            result = self._scan(node, batch)
+        self._fired[node.id] = batch.time
+        return result
+
+    def _initial(self, initial: Any) -> Any:
+        return initial if hasattr(initial, "node") else self._factory.parallelize(list(initial))
+
+    async def _advance(self, update: StateNode, batch: Batch) -> None:
+        """Change the state now, so that outputs only read it, in whatever number."""
+        await self._factory.runner.run(update, ToValue(update.name, kernel(kernels.first_n, 0)), batch.time)
+
+    def _scan(self, node: StateStream | InverseWindowStream, batch: Batch) -> Any:
+        return self._factory.from_node(_state_node(node, Snapshot(), batch, [], scan=True))
+
+    async def _snapshot(self, node: SnapshotStream, batch: Batch) -> Any | None:
+        (state,) = node.parents
+        if await self.rdd(state, batch) is None or not isinstance(state, StateStream):
+            return None
+        return self._scan(state, batch)
+
+    async def _inverse_window(self, node: InverseWindowStream, batch: Batch) -> Any:
+        (parent,) = node.parents
+        await self._previous_done(batch)
+        await self.rdd(parent, batch)
+        last = self._fired.get(node.id)
+        now = window_at(batch.time, node.window_ms)
+        before = window_at(last, node.window_ms) if last is not None else window_at(now.begin, 0)
+        inputs = [self._reduced(node, parent, span) for span in (entering(before, now), leaving(before, now))]
+        await self._advance(_state_node(node, node.spec, batch, inputs), batch)
+        self._fired[node.id] = batch.time
+        return self._scan(node, batch)
+
+    def _reduced(self, node: InverseWindowStream, parent: StreamNode, span: Any) -> Node:
+        made = self._rdds[parent.id]
+        rdds = [rdd for time, rdd in sorted(made.items()) if time in span and rdd is not None]
+        rdds = [rdd for rdd in rdds if rdd.node.partitions]
+        if not rdds:
+            return _nothing(node.partitioner)
+        return _placed(self._factory.union(rdds), node.partitioner, node.name)
+
+    # -- forgetting ----------------------------------------------------------------------------
+
+    def forget(self, batch: Batch) -> None:
+        """Let go of what no later batch needs (row DS-7); called when ``batch`` is committed."""
+        for node in self.nodes:
+            horizon = batch.time - self._retention[node.id]
+            made = self._rdds[node.id]
+            for time in [time for time in made if time <= horizon]:
+                del made[time]
+            if isinstance(node, InputStream):
+                contents = self._inputs[node.id]
+                for time in [time for time in contents if time <= horizon]:
+                    self._ledger.release(contents.pop(time).blocks)
+        self._drop_marks(batch.time)
+
+    def _drop_marks(self, now: int) -> None:
+        alive = {rdd.node.id for made in self._rdds.values() for rdd in made.values() if rdd is not None}
+        for time in [time for time in self._marked if time <= now]:
+            gone = [node_id for node_id in self._marked[time] if node_id not in alive]
+            if gone:
+                self._factory.runner.drop(gone)
+                self._marked[time] = [node_id for node_id in self._marked[time] if node_id in alive]
+            if not self._marked[time]:
+                del self._marked[time]
+
+    def remembered(self, node: StreamNode, begin: int, end: int) -> list[tuple[BatchTime, Any]]:
+        """The RDDs of a stream with a label in [begin, end], in order (row DS-8)."""
+        made = self._rdds[node.id]
+        return [
+            (BatchTime(time), rdd) for time, rdd in sorted(made.items()) if begin <= time <= end and rdd is not None
+        ]
+
+
+def _placed(rdd: Any | None, partitioner: Partitioner, name: str) -> Node:
+    """The pairs of ``rdd`` where the state has its keys."""
+    if rdd is None or rdd.node.partitions == 0:
+        return _nothing(partitioner)
+    node: Node = rdd.node
+    if node.partitioner == partitioner:
+        return node
+    return Exchange(name=name, parent=node, partitions=partitioner.partitions, partitioner=partitioner)
+
+
+def _nothing(partitioner: Partitioner) -> Source:
+    parts: tuple[tuple[BlockRef, ...], ...] = ((),) * partitioner.partitions
+    return Source(name="nothing", parts=parts, partitions=partitioner.partitions, partitioner=partitioner)
+
+
+def _state_node(
+    node: StateStream | InverseWindowStream, spec: Any, batch: Batch, inputs: Sequence[Node], scan: bool = False
+) -> StateNode:
+    return StateNode(
+        name=node.name,
+        state_id=node.state_id,
+        spec=spec,
+        inputs=tuple(inputs),
+        batch=batch.time,
+        scan=scan,
+        partitions=node.partitioner.partitions,
+        # What map_with_state yields need not be pairs at all; a scanned state lies by its keys.
+        partitioner=None if spec.mapped else node.partitioner,
+    )
+
+
+def _has_state(node: StreamNode) -> bool:
+    return isinstance(node, StateStream | InverseWindowStream)
+
+
+def _shared(nodes: Sequence[StreamNode], outputs: Sequence[OutputNode]) -> set[int]:
+    """Streams with more than one consumer: computed once a batch (row DS-1)."""
+    uses = Counter(parent.id for node in nodes for parent in node.parents)
+    uses.update(output.parent.id for output in outputs)
+    return {node_id for node_id, count in uses.items() if count > 1}
+
+
+def _window_parents(nodes: Sequence[StreamNode]) -> set[int]:
+    return {
+        parent.id for node in nodes if isinstance(node, WindowStream | InverseWindowStream) for parent in node.parents
+    }
+
+
+def _retention(nodes: Sequence[StreamNode], interval_ms: int, remember_ms: int) -> dict[int, int]:
+    """How long each stream's RDDs are kept; children push what they need to their parents (row DS-6).
+
+    A batch's own RDDs go when it is committed (retention 0): a window's parent is computed in its
+    batch and needs nothing from below afterwards.
+    """
+    retention = {node.id: remember_ms for node in nodes}
+    for node in reversed(nodes):
+        if isinstance(node, WindowStream | InverseWindowStream):
+            needed = remember_of_parent(node.slide_ms, node.window_ms)
+            for parent in node.parents:
+                retention[parent.id] = max(retention[parent.id], needed)
+    return retention
