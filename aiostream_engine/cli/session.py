@@ -51,6 +51,10 @@ class Outcome:
     text: str
 
 
+class _ForcedStop(Exception):
+    """The second signal came."""
+
+
 class Session:
     """Starts a context, waits for what ends it, and stops it within its deadlines.
 
@@ -78,6 +82,9 @@ class Session:
         async with self._shown():
             try:
                 outcome = await self._run()
+            except _ForcedStop:
+                await self._force()
+                outcome = Outcome(ExitCode.FORCED, "stopped by force")
             except Exception as exc:
                 await self._force()
                 say_failure(exc)
@@ -99,8 +106,8 @@ class Session:
             await asyncio.wait({task}, timeout=FORCED_STOP_S)
 
     async def _run(self) -> Outcome:
-        if self._ssc.state is ContextState.INITIALIZED and not await self._unless_forced(self._ssc.start()):
-            return await self._forced("stopped by force during start")
+        if self._ssc.state is ContextState.INITIALIZED:
+            await self._unless_forced(self._ssc.start())
         ending = asyncio.ensure_future(self._ssc.await_termination())
         try:
             await self._until_asked(ending)
@@ -124,36 +131,35 @@ class Session:
 
     async def _drain(self, ending: asyncio.Future[Any]) -> Outcome:
         reason = "drained" if self._signals.drain.is_set() else f"drained after {self._duration_s:g} s"
+        limit_s = self._drain_timeout_s
         try:
-            async with asyncio.timeout(self._drain_timeout_s):
-                if not await self._unless_forced(self._ssc.stop(graceful=True)):
-                    return await self._forced("stopped by force")
+            # The context keeps the deadline itself; ours is for one that does not.
+            async with asyncio.timeout(limit_s + FORCED_STOP_S):
+                drained = await self._unless_forced(self._ssc.stop(graceful=True, timeout_s=limit_s))
         except TimeoutError:
-            return await self._forced(f"not drained within {self._drain_timeout_s:g} s, stopped")
+            drained = False
         await asyncio.wait({ending}, timeout=FORCED_STOP_S)
         if ending.done():
             ending.result()
+        if not drained:
+            await self._force()
+            return Outcome(ExitCode.FORCED, f"not drained within {limit_s:g} s, stopped")
         return Outcome(ExitCode.OK, reason)
 
-    async def _unless_forced(self, work: Coroutine[Any, Any, Any]) -> bool:
-        """Await ``work``; cancel it and give False when the second signal comes first."""
+    async def _unless_forced(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """What ``work`` gives; raises _ForcedStop, and cancels it, when the second signal comes first."""
         task = asyncio.ensure_future(work)
         forced = asyncio.ensure_future(self._signals.force.wait())
         try:
             await asyncio.wait({task, forced}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                return False
-            task.result()
-            return True
+                raise _ForcedStop
+            return task.result()
         finally:
             forced.cancel()
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task}, timeout=FORCED_STOP_S)
-
-    async def _forced(self, text: str) -> Outcome:
-        await self._force()
-        return Outcome(ExitCode.FORCED, text)
 
     async def _force(self) -> None:
         with contextlib.suppress(Exception):  # we are past caring why a stop by force fails

@@ -27,6 +27,7 @@ class ScriptedContext:
         self.calls = []
         self.hang = set(hang)
         self.fail = fail or {}
+        self.keeps_deadline = True
         self.ended = asyncio.Event()
         if ends:
             self.ended.set()
@@ -42,15 +43,20 @@ class ScriptedContext:
         await self._step("start")
         self.state = ContextState.ACTIVE
 
-    async def await_termination(self, timeout=None):
+    async def await_termination(self):
         await self.ended.wait()
         if "run" in self.fail:
             raise self.fail["run"]
         return True
 
-    async def stop(self, graceful=True):
-        await self._step("drain" if graceful else "stop")
+    async def stop(self, graceful=True, timeout_s=None):
+        try:
+            async with asyncio.timeout(timeout_s if self.keeps_deadline else None):
+                await self._step("drain" if graceful else "stop")
+        except TimeoutError:
+            return False
         self.ended.set()
+        return graceful
 
 
 @pytest.fixture
@@ -122,6 +128,7 @@ async def test_a_stop_by_force_that_hangs_does_not_hold_up_the_exit(signals, mon
     """I1"""
     monkeypatch.setattr("aiostream_engine.cli.session.FORCED_STOP_S", 0.02)
     ssc = ScriptedContext(hang={"drain", "stop"})
+    ssc.keeps_deadline = False
     signals.drain.set()
     assert (await outcome_of(ssc, signals, drain_timeout_s=0.02)).code is ExitCode.FORCED
 
