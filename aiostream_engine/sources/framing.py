@@ -167,12 +167,15 @@ class LengthFramer:
     def feed(self, buffer: bytearray, size: int) -> None:
         begin = self._finish_tail(buffer, size) if self._tail else 0
         position, frames = begin, 0
-        while (end := self._frame_end(buffer, position, size)) <= size:
-            position = end
-            frames += 1
         with memoryview(buffer) as view:
-            if frames:
-                self._emit(view[begin:position], frames)
+            try:
+                while (end := self._frame_end(buffer, position, size)) <= size:
+                    position = end
+                    frames += 1
+            finally:
+                # Also when the next one is refused: these were good.
+                if frames:
+                    self._emit(view[begin:position], frames)
             self._tail += view[position:size]
 
     def end(self) -> bool:

@@ -33,6 +33,8 @@ class _Owner(Protocol):
 
     scratch: bytearray
 
+    @property
+    def is_full(self) -> bool: ...
     def read_size(self) -> int: ...
     def joined(self, connection: Connection) -> None: ...
     def left(self, connection: Connection) -> None: ...
@@ -76,6 +78,8 @@ class Connection(asyncio.BufferedProtocol):
         except Exception as error:
             self.abort(error)
             return
+        if self._owner.is_full:
+            self.pause()  # it began to read when the others had been paused already
         # Something was completed unless all that came was added to what is unfinished.
         if self.framer.unfinished_bytes != unfinished + nbytes:
             self.progress_at = self.received_at
@@ -164,6 +168,11 @@ class SocketReceiver(SupervisedSource, ReceiverSource):
         """Monotonic seconds of the context's clock."""
         return self.context.clock.monotonic()
 
+    @property
+    def is_full(self) -> bool:
+        """True while nothing more is to be read."""
+        return not self._gate.is_set()
+
     def read_size(self) -> int:
         """How much to read next: less under a rate limit, so that no read overdraws it by far."""
         available = self._bucket.available(self.now())
@@ -175,9 +184,6 @@ class SocketReceiver(SupervisedSource, ReceiverSource):
     def joined(self, connection: Connection) -> None:
         """A connection is open."""
         self._connections.add(connection)
-        if not self._gate.is_set():
-            # A transport starts to read after connection_made: pause it then.
-            asyncio.get_running_loop().call_soon(self._pause_if_closed, connection)
 
     def left(self, connection: Connection) -> None:
         """A connection is closed."""
@@ -206,10 +212,6 @@ class SocketReceiver(SupervisedSource, ReceiverSource):
         self.counters["records_dropped"] += records
 
     # -- gate --------------------------------------------------------------------------------
-
-    def _pause_if_closed(self, connection: Connection) -> None:
-        if not self._gate.is_set():
-            connection.pause()
 
     def _pause_reading(self) -> None:
         for connection in self._connections:
