@@ -406,9 +406,11 @@ class RDD(Actions, PairOperations, Generic[T]):
     # -- keeping and describing ----------------------------------------------------------------
 
     def persist(self, level: StorageLevel = StorageLevel.MEMORY) -> RDD[T]:
-        """Compute once and keep the blocks until :meth:`unpersist`; they spill to disk when memory is short."""
-        StorageLevel(level)
-        self.context.runner.mark(self.node)
+        """Compute once and keep the blocks until :meth:`unpersist`.
+
+        They lie in shared memory and spill to disk when it is short; ``DISK`` writes them there at once.
+        """
+        self.context.runner.mark(self.node, on_disk=StorageLevel(level) is StorageLevel.DISK)
         return self
 
     def cache(self) -> RDD[T]:

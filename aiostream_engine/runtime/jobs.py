@@ -83,15 +83,18 @@ class JobRunner:
         self.task_ids = itertools.count(1)
         self.stage_seconds = 0.0
         self._marked: set[int] = set()
+        self._on_disk: set[int] = set()
         self._kept: dict[int, Source] = {}
         self._sides: dict[tuple[int, str], Source] = {}
         self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     # -- persistence -------------------------------------------------------------------------
 
-    def mark(self, node: Node) -> None:
-        """Keep the blocks of ``node`` once it is computed."""
+    def mark(self, node: Node, *, on_disk: bool = False) -> None:
+        """Keep the blocks of ``node`` once it is computed; ``on_disk`` writes them there at once."""
         self._marked.add(node.id)
+        if on_disk:
+            self._on_disk.add(node.id)
 
     def is_marked(self, node: Node) -> bool:
         """True when ``node`` is to be kept."""
@@ -105,6 +108,7 @@ class JobRunner:
         """Let go of kept nodes; they are computed anew if they are asked for again."""
         for node_id in node_ids:
             self._marked.discard(node_id)
+            self._on_disk.discard(node_id)
             self._locks.pop(node_id, None)
             source = self._kept.pop(node_id, None)
             if source is not None:
@@ -135,7 +139,7 @@ class JobRunner:
             return source
 
     async def _keep(self, node: Node, batch: int | None) -> Source:
-        job = _Job(self, batch)
+        job = _Job(self, batch, spill=node.id in self._on_disk)
         try:
             source, results = await job.materialise(node)
             self.directory.ledger.retain(_refs(source))
@@ -169,9 +173,10 @@ def _refs(source: Source) -> list[BlockRef]:
 class _Job:
     """One action: the nodes it resolved and the blocks it owns."""
 
-    def __init__(self, runner: JobRunner, batch: int | None) -> None:
+    def __init__(self, runner: JobRunner, batch: int | None, *, spill: bool = False) -> None:
         self.runner = runner
         self.batch = batch
+        self.spill = spill
         self.sides: dict[str, Source] = {}
         self._known: dict[int, Node] = {}
         self._owned: list[BlockRef] = []
@@ -346,7 +351,7 @@ class _Execution:
             {"state_steps": [use.step for use in plan.states]} if plan.states else {},
             states,
             runner.dropped_broadcasts,
-            spill=ledger.bytes_held > runner.spill_above_bytes,
+            spill=self._job.spill or ledger.bytes_held > runner.spill_above_bytes,
         )
 
     def _bound(self, plan: PartitionPlan, number: int) -> tuple[BlockRef, ...]:
