@@ -170,8 +170,7 @@ async def _count(asked: _Demo, host: str, port: int, signals: StopSignals) -> Ex
 
 
 def _title(asked: _Demo, host: str, port: int) -> str:
-    origin = f"{host}:{port}" if asked.connect else f"feeder at {asked.rate:,.0f} lines/s on {host}:{port}"
-    return f"word count of {origin} · {asked.master} · {asked.interval_s:g} s"
+    return f"word count · {host}:{port} · {asked.master} · every {asked.interval_s:g} s"
 
 
 class _FeederError(Exception):

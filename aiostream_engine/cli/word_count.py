@@ -57,8 +57,8 @@ def build_word_count(
     ones = ssc.socket_text_stream(host, port).flat_map(words_of).map(one_each)
     counts = ones.reduce_by_key(operator.add)
     totals = counts.update_state_by_key(add_to_total)
-    recent = ones.reduce_by_key_and_window(
-        operator.add, operator.sub, window_s, slide_s, filter_func=is_there
+    recent = counts.reduce_by_key_and_window(
+        operator.add, operator.sub, window_s, slide_s, filter_function=is_there
     )
 
     async def show_totals(rdd: RDD[Any], time: BatchTime) -> None:

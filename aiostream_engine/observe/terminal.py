@@ -215,7 +215,7 @@ class TerminalView:
         for name, value in self._rows(figures):
             grid.add_row(name, value)
         state = "running" if figures.active else "stopped"
-        title = Text.assemble(_safe(self._title), f" · {state} · {figures.uptime_s:.0f} s")
+        title = Text.assemble(_prose(self._title), f" · {state} · {figures.uptime_s:.0f} s")
         return Panel(grid, title=title, title_align="left", expand=False)
 
     def _rows(self, figures: StatisticsSnapshot) -> list[tuple[Text | str, Text | str]]:
@@ -253,7 +253,7 @@ class TerminalView:
     def summary(self, *, outcome: str = "") -> None:
         """Print what the whole run came to. Blocks while the terminal does: call it at the end."""
         figures = self._read()
-        table = Table(title=_safe(f"summary of {self._title}"), show_header=False, title_justify="left")
+        table = Table(title=_prose(f"summary of {self._title}"), show_header=False, title_justify="left")
         table.add_column(style="bold")
         table.add_column()
         for name, value in _summary_rows(figures, outcome):
