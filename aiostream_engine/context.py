@@ -16,6 +16,7 @@ from .engine import EngineContext, batch_of_task, pack
 from .errors import GraphError, LifecycleError, OptionError, UnpicklableError
 from .observe.bus import EventBus
 from .observe.events import Event, StreamingStarted, StreamingStopped
+from .observe.health import Health, health_of
 from .observe.statistics import StatisticsSnapshot, StreamStatistics
 from .operators.function import Fn
 from .plan.explain import stream_graph
@@ -101,7 +102,7 @@ class StreamingContext(SourceMethods):
 
     def __reduce__(self) -> NoReturn:
         raise UnpicklableError(
-            "a StreamingContext cannot be used inside of a function that runs in a worker: it lives in the driver"
+            "a StreamingContext lives in the driver: a function that runs in a worker cannot use it"
         )
 
     # -- building (used by DStream) ------------------------------------------------------------
@@ -168,7 +169,9 @@ class StreamingContext(SourceMethods):
     ) -> None:
         self._check_open()
         number = len(self._outputs)
-        self._outputs.append(OutputNode(id=number, name=self._step_name(name), parent=parent, run=run, sink=sink))
+        self._outputs.append(
+            OutputNode(id=number, name=self._step_name(name), parent=parent, run=run, sink=sink)
+        )
         self._policies[number] = OutputPolicy(retry, on_error)
 
     def union(self, *streams: DStream[Any]) -> DStream[Any]:
@@ -180,7 +183,7 @@ class StreamingContext(SourceMethods):
     def transform(
         self, streams: Sequence[DStream[Any]], f: Callable[..., Any], *, name: str | None = None
     ) -> DStream[Any]:
-        """``f(list of RDDs)`` or ``f(list of RDDs, time)``: any RDD operations of several streams (row TR-12)."""
+        """``f(RDDs)`` or ``f(RDDs, time)`` of a list of streams: any RDD operations (row TR-12)."""
         from .dstream_outputs import call_with_time
 
         if not streams:
@@ -191,7 +194,7 @@ class StreamingContext(SourceMethods):
         )
 
     def remember(self, duration_s: float) -> None:
-        """Keep every stream's RDDs for at least this long, for :meth:`DStream.slice` and late use (row CTX-18)."""
+        """Keep every stream's RDDs for so many seconds at least, for :meth:`DStream.slice` (row CTX-18)."""
         self._check_open()
         if self._remember_ms:
             raise LifecycleError(f"remember() was set already, to {self._remember_ms / 1000:g} s")
@@ -228,7 +231,9 @@ class StreamingContext(SourceMethods):
             _log.warning("start() of a stream that is active: nothing to do")
             return
         if self._state is ContextState.STOPPED:
-            raise LifecycleError("this stream is stopped and cannot be started again: build a new StreamingContext")
+            raise LifecycleError(
+                "this stream is stopped and cannot be started again: build a new StreamingContext"
+            )
         self._validate()
         self._state = ContextState.ACTIVE
         try:
@@ -241,7 +246,9 @@ class StreamingContext(SourceMethods):
 
     def _validate(self) -> None:
         if not self._outputs:
-            raise GraphError("no output operation: add pprint(), foreach_rdd(), to(sink) or another before start()")
+            raise GraphError(
+                "no output operation: add pprint(), foreach_rdd(), to(sink) or another before start()"
+            )
         if not self._inputs:
             raise GraphError("no input: add a source before start()")
         nodes = list(walk_streams([output.parent for output in self._outputs]))
@@ -427,6 +434,17 @@ class StreamingContext(SourceMethods):
         """Rates, delays, totals and queue fills of this moment."""
         return self._statistics.snapshot(self._running_inputs.infos() if self._running_inputs else ())
 
+    def health(self) -> Health:
+        """Whether the stream lives, takes data and keeps up: for liveness and readiness probes."""
+        return health_of(
+            self._state,
+            running=self._driver is not None,
+            stopping=self._stopping is not None,
+            failure=self._failure,
+            statistics=self.statistics(),
+            interval_s=self.interval_ms / 1000,
+        )
+
     def explain(self) -> str:
         """The stream graph as text, with the promise of each source -> output pair."""
         graph = stream_graph(self._outputs, self._inputs)
@@ -438,5 +456,3 @@ async def _quietly(coroutine: Any, what: str) -> None:
         await coroutine
     except Exception as error:
         _log.warning("%s did not close well: %r", what, error)
-
-
