@@ -62,7 +62,13 @@ class SourceMethods:
         return self._text(SocketServerSource(host, port, **options), name, on_error)
 
     def socket_stream(
-        self, host: str, port: int, converter: Callable[[bytes], Any], *, name: str | None = None, **options: Any
+        self,
+        host: str,
+        port: int,
+        converter: Callable[[bytes], Any],
+        *,
+        name: str | None = None,
+        **options: Any,
     ) -> DStream[Any]:
         """Length-prefixed frames from a TCP server, each through ``converter`` in the workers (row SRC-2)."""
         from .sources.socket_frames import SocketFramesSource
@@ -70,7 +76,9 @@ class SourceMethods:
         stream = self.from_source(SocketFramesSource(host, port, **options), name=name)
         return stream.map(converter, name="convert")
 
-    def raw_socket_stream(self, host: str, port: int, *, name: str | None = None, **options: Any) -> DStream[bytes]:
+    def raw_socket_stream(
+        self, host: str, port: int, *, name: str | None = None, **options: Any
+    ) -> DStream[bytes]:
         """Length-prefixed frames from a TCP server as bytes, handed on as blocks (row SRC-3)."""
         from .sources.socket_frames import SocketFramesSource
 
@@ -103,7 +111,7 @@ class SourceMethods:
     def file_stream(
         self, path: str, reader: Callable[[str], Iterable[Any]], *, name: str | None = None, **options: Any
     ) -> DStream[Any]:
-        """Records that ``reader(path)`` yields for each file that appears; it runs in the workers (row SRC-5)."""
+        """What ``reader(path)`` yields for each file that appears; it runs in the workers (row SRC-5)."""
         stream = self._files(path, "path", name, options)
         return stream.flat_map(reader, name="read")
 
@@ -115,7 +123,13 @@ class SourceMethods:
     # -- this process --------------------------------------------------------------------------
 
     def queue_stream(
-        self, queue: Any = None, *, one_at_a_time: bool = True, default: Any = None, name: str | None = None, **options: Any
+        self,
+        queue: Any = None,
+        *,
+        one_at_a_time: bool = True,
+        default: Any = None,
+        name: str | None = None,
+        **options: Any,
     ) -> DStream[Any]:
         """A batch from each item of a queue that may grow while the stream runs (rows SRC-16 … SRC-18).
 
@@ -134,22 +148,31 @@ class SourceMethods:
         name: str | None = None,
         **options: Any,
     ) -> DStream[Any]:
-        """Records of your own receiver: an async generator function, or a Receiver with ``run(output)`` (SRC-19)."""
+        """Records of a receiver of yours: an async generator function, or a Receiver (row SRC-19)."""
         from .sources.custom import CustomReceiverSource
 
         return self.from_source(CustomReceiverSource(receiver, **options), name=name)
 
     def actor_stream(
-        self, actor: Callable[[], Actor] | ActorSource | None = None, *, name: str | None = None, **options: Any
+        self,
+        actor: Callable[[], Actor] | ActorSource | None = None,
+        *,
+        name: str | None = None,
+        **options: Any,
     ) -> DStream[Any]:
-        """Messages sent to a mailbox by this or other processes; pass an ActorSource to keep its reference."""
+        """Messages sent to a mailbox by this or other processes; an ActorSource has its reference."""
         from .sources.actor import ActorSource
 
         source = actor if isinstance(actor, ActorSource) else ActorSource(actor, **options)
         return self.from_source(source, name=name)
 
     def rate_stream(
-        self, records_per_s: float, make: Callable[[int], Any] | None = None, *, name: str | None = None, **options: Any
+        self,
+        records_per_s: float,
+        make: Callable[[int], Any] | None = None,
+        *,
+        name: str | None = None,
+        **options: Any,
     ) -> DStream[Any]:
         """``make(n)`` for n = 0, 1, … at a steady rate, for tests and demonstrations."""
         from .sources.generators import RateSource

@@ -55,7 +55,7 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
 
     def _apply(
         self,
-        build: Callable[[RDD[Any]], Any],
+        build: Callable[..., Any],
         name: str,
         functions: Sequence[Fn] = (),
         others: Sequence[DStream[Any]] = (),
@@ -218,7 +218,9 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
         """One record a batch; nothing for an empty batch (row TR-8). ``f`` is associative and commutative."""
         fn = as_fn(f, name or "reduce")
         pair, step = kernel(kernels.pair_none_with), name or "reduce"
-        return self._apply(lambda rdd: rdd.map(pair, name=step).reduce_by_key(fn, 1, name=step).values(), step, [fn])
+        return self._apply(
+            lambda rdd: rdd.map(pair, name=step).reduce_by_key(fn, 1, name=step).values(), step, [fn]
+        )
 
     def count_by_value(self, partitions: int | None = None) -> DStream[tuple[T, int]]:
         """(record, times it occurs in the batch) (row TR-9)."""
@@ -231,7 +233,7 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
         return self._apply(build, "count_by_value")
 
     def transform(self, f: Callable[..., Any], *, name: str | None = None) -> DStream[Any]:
-        """``f(rdd)`` or ``f(rdd, time)``: any RDD operations; called in the driver for each batch (row TR-10).
+        """``f(rdd)`` or ``f(rdd, time)``: any RDD operations; called in the driver each batch (row TR-10).
 
         May be ``async def``, to run actions. None gives no RDD for the batch.
         """
@@ -240,7 +242,9 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
             lambda rdds, time: call(rdds[0], time), name or f"transform({describe_callable(f)})"
         )
 
-    def transform_with(self, f: Callable[..., Any], other: DStream[Any], *, name: str | None = None) -> DStream[Any]:
+    def transform_with(
+        self, f: Callable[..., Any], other: DStream[Any], *, name: str | None = None
+    ) -> DStream[Any]:
         """``f(rdd, other_rdd)``: any RDD operations of two streams (row TR-11)."""
         return self._transform(
             lambda rdds, _: f(*rdds), name or f"transform_with({describe_callable(f)})", others=[other]
@@ -283,7 +287,11 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
         return self._apply(build, step, [fn])
 
     def group_by_key(
-        self, partitions: int | None = None, *, name: str | None = None, partitioner: Partitioner | None = None
+        self,
+        partitions: int | None = None,
+        *,
+        name: str | None = None,
+        partitioner: Partitioner | None = None,
     ) -> DStream[Any]:
         """(key, list of values) of each batch (row PR-1)."""
         step = name or "group_by_key"
@@ -302,9 +310,11 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
         """One combined value a key of each batch (row PR-3)."""
         step = name or "combine_by_key"
         fns = [as_fn(f, step) for f in (create, merge_value, merge_combiners)]
-        return self._apply(
-            lambda rdd: rdd.combine_by_key(*fns, partitions, map_side=map_side, name=step), step, fns
-        )
+
+        def build(rdd: RDD[Any]) -> Any:
+            return rdd.combine_by_key(fns[0], fns[1], fns[2], partitions, map_side=map_side, name=step)
+
+        return self._apply(build, step, fns)
 
     def partition_by(
         self, partitions: int | None = None, partition_function: Callable[[Any], int] | None = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from .config import RetryPolicy
 from .errors import OptionError
-from .operators.function import describe_callable
+from .operators.function import describe_callable, is_coroutine_function
 from .plan.graph import StreamNode
 from .rdd_actions import as_fn
 from .runtime.machine import Batch
@@ -69,7 +69,7 @@ class Outputs:
 
     if TYPE_CHECKING:
 
-        def map_partitions(self, f: Any, **options: Any) -> Any: ...
+        def map_partitions(self, *args: Any, **options: Any) -> Any: ...
 
     def foreach_rdd(
         self,
@@ -85,7 +85,7 @@ class Outputs:
         cannot await the RDD's actions. It is called for empty batches too.
         """
         call = call_with_time(f, "foreach_rdd")
-        is_async = inspect.iscoroutinefunction(f) or inspect.iscoroutinefunction(getattr(f, "__call__", None))
+        is_async = is_coroutine_function(f)
 
         async def run(rdd: RDD[Any], batch: Batch) -> None:
             if is_async:
@@ -108,7 +108,9 @@ class Outputs:
 
         self._output(name or f"foreach_partition({describe_callable(f)})", run, retry)
 
-    def foreach_async(self, f: Callable[[Any], Awaitable[Any]], *, name: str | None = None, **options: Any) -> None:
+    def foreach_async(
+        self, f: Callable[[Any], Awaitable[Any]], *, name: str | None = None, **options: Any
+    ) -> None:
         """``await f(record)`` for each record, with bounded concurrency; options as in ``AsyncStep.of``."""
         from .runtime.async_steps import AsyncStep
 
@@ -120,7 +122,7 @@ class Outputs:
         self._output(step.name, run)
 
     def pprint(self, n: int = 10, *, file: TextIO | None = None) -> None:
-        """Print a header with the batch time and the first ``n`` records, then ``...`` if there are more (OUT-3)."""
+        """Print the batch time and its first ``n`` records, then ``...`` if there are more (row OUT-3)."""
 
         async def run(rdd: RDD[Any], batch: Batch) -> None:
             records = await rdd.take(n + 1)
@@ -134,7 +136,10 @@ class Outputs:
         self._output("pprint", run)
 
     def save_as_text_files(self, prefix: str, suffix: str | None = None) -> None:
-        """A directory ``prefix-<epoch ms>[.suffix]`` a batch, also for empty ones; a repeated batch overwrites (OUT-5)."""
+        """A directory ``prefix-<epoch ms>[.suffix]`` for each batch, also an empty one (row OUT-5).
+
+        A repeated batch overwrites its directory.
+        """
 
         async def run(rdd: RDD[Any], batch: Batch) -> None:
             await rdd.save_as_text_file(_directory(prefix, suffix, batch), overwrite=True)
@@ -152,7 +157,9 @@ class Outputs:
     def to(self, sink: Sink, *, name: str | None = None, retry: RetryPolicy | None = None) -> None:
         """Write each batch to ``sink``; the promise depends on the sink's class and is printed at start."""
         if not isinstance(sink, Sink):
-            raise OptionError(f"to() needs a Sink, not {type(sink).__name__}; for a function use foreach_rdd()")
+            raise OptionError(
+                f"to() needs a Sink, not {type(sink).__name__}; for a function use foreach_rdd()"
+            )
         driver = SinkDriver(sink, name or sink.name)
 
         async def run(rdd: RDD[Any], batch: Batch) -> None:

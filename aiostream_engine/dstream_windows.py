@@ -39,12 +39,12 @@ class WindowsAndState:
 
     if TYPE_CHECKING:
 
-        def map(self, f: Any, **options: Any) -> DStream[Any]: ...
-        def reduce(self, f: Any, **options: Any) -> DStream[Any]: ...
-        def reduce_by_key(self, f: Any, partitions: int | None = None, **options: Any) -> DStream[Any]: ...
-        def group_by_key(self, partitions: int | None = None, **options: Any) -> DStream[Any]: ...
-        def filter(self, f: Any, **options: Any) -> DStream[Any]: ...
-        def flat_map_values(self, f: Any, **options: Any) -> DStream[Any]: ...
+        def map(self, *args: Any, **options: Any) -> DStream[Any]: ...
+        def reduce(self, *args: Any, **options: Any) -> DStream[Any]: ...
+        def reduce_by_key(self, *args: Any, **options: Any) -> DStream[Any]: ...
+        def group_by_key(self, *args: Any, **options: Any) -> DStream[Any]: ...
+        def filter(self, *args: Any, **options: Any) -> DStream[Any]: ...
+        def flat_map_values(self, *args: Any, **options: Any) -> DStream[Any]: ...
         def values(self) -> DStream[Any]: ...
         def keys(self) -> DStream[Any]: ...
 
@@ -53,7 +53,9 @@ class WindowsAndState:
 
     # -- windows -------------------------------------------------------------------------------
 
-    def window(self, window_s: float, slide_s: float | None = None, *, name: str | None = None) -> DStream[Any]:
+    def window(
+        self, window_s: float, slide_s: float | None = None, *, name: str | None = None
+    ) -> DStream[Any]:
         """All records of the last ``window_s`` seconds, every ``slide_s`` (the parent's slide by default)."""
         window, slide = check_window(window_s, slide_s, self.node.slide_ms)
         label = name or f"window({window_s:g} s, {slide / 1000:g} s)"
@@ -85,7 +87,12 @@ class WindowsAndState:
         """(record, times it occurs in the window), without those that left it (row WIN-11)."""
         ones = self.map(kernel(kernels.pair_with_one), name="count_by_value_and_window")
         return ones.reduce_by_key_and_window(
-            operator.add, operator.sub, window_s, slide_s, partitions, filter_function=kernel(kernels.has_count)
+            operator.add,
+            operator.sub,
+            window_s,
+            slide_s,
+            partitions,
+            filter_function=kernel(kernels.has_count),
         )
 
     def group_by_key_and_window(
@@ -113,7 +120,9 @@ class WindowsAndState:
         filter_function: ``(key, value) -> bool`` keeps a pair; without it keys whose value became
         neutral stay for ever on the inverse path. It holds on both paths.
         """
-        window, slide = check_window(window_s or 0, slide_s, self.node.slide_ms, what="reduce_by_key_and_window")
+        window, slide = check_window(
+            window_s or 0, slide_s, self.node.slide_ms, what="reduce_by_key_and_window"
+        )
         step = name or "reduce_by_key_and_window"
         reduce = as_fn(f, step)
         partitioner = self._partitioner(partitions)
@@ -149,7 +158,7 @@ class WindowsAndState:
         with_key: bool = False,
         name: str | None = None,
     ) -> DStream[Any]:
-        """A state for each key, made anew from ``f(new values, old state or None)`` **every batch, for every key**.
+        """A state for each key: ``f(new values, old state or None)``, **in every batch for every key**.
 
         None removes the key. Yields the whole state each batch (rows UST-1 … UST-9); the cost grows
         with the number of keys: :meth:`map_with_state` costs only the touched ones.
@@ -200,7 +209,9 @@ class WindowsAndState:
         """All (key, state) pairs of a :meth:`map_with_state`, each batch (row MWS-4)."""
         node = self.node
         if not isinstance(node, StateStream):
-            raise GraphError(f"{node.name!r} keeps no state: call state_snapshots() on the result of map_with_state()")
+            raise GraphError(
+                f"{node.name!r} keeps no state: call state_snapshots() on the result of map_with_state()"
+            )
         return self.context._stream(
             SnapshotStream(name=f"snapshots of {node.name}", slide_ms=node.slide_ms, parents=(node,))
         )

@@ -218,7 +218,7 @@ class Actions:
         """Call ``f(record)`` in the workers, for its effect."""
         await self._values(kernel(kernels.visited, as_fn(f, "foreach")), "foreach")
 
-    async def foreach_partition(self, f: Callable[[Iterator[Any]], Any]) -> None:
+    async def foreach_partition(self, f: Callable[[Iterator[Any]], Any] | Fn) -> None:
         """Call ``f(iterator)`` in the workers, once a partition: the place to open connections."""
         fn = kernel(kernels.visited_partition, as_fn(f, "foreach_partition"))
         await self._values(fn, "foreach_partition")

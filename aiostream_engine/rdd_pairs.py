@@ -123,7 +123,7 @@ class PairOperations:
     def partition_by(
         self,
         partitions: int | None = None,
-        partition_function: Callable[[Any], int] | None = None,
+        partition_function: Callable[[Any], int] | Fn | None = None,
         *,
         partitioner: Partitioner | None = None,
     ) -> RDD[Any]:

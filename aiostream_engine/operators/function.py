@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import cloudpickle
 
 from ..errors import UnpicklableError
 
-__all__ = ["Fn"]
+__all__ = ["Fn", "describe_callable", "is_coroutine_function"]
 
 
 class Fn:
@@ -49,6 +50,13 @@ class Fn:
 
     def __repr__(self) -> str:
         return describe_callable(self.call)
+
+
+def is_coroutine_function(call: Any) -> bool:
+    """True for ``async def`` functions, also as a method, a partial, or the ``__call__`` of an object."""
+    while isinstance(call, functools.partial):
+        call = call.func
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(type(call).__call__)
 
 
 def describe_callable(call: Callable[..., Any]) -> str:

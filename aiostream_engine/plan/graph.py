@@ -95,7 +95,13 @@ class SideStream(_Base):
 
 
 StreamNode = (
-    InputStream | TransformStream | WindowStream | StateStream | SnapshotStream | InverseWindowStream | SideStream
+    InputStream
+    | TransformStream
+    | WindowStream
+    | StateStream
+    | SnapshotStream
+    | InverseWindowStream
+    | SideStream
 )
 
 

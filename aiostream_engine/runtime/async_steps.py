@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from ..errors import OptionError, StepError, UnpicklableError
 from ..executors.stage import bounded_repr
 from ..executors.task import describe
 from ..operators.async_calls import RECORDS_PER_ROUND, AsyncCalls, CallFailed, call_in_worker
-from ..operators.function import describe_callable
+from ..operators.function import describe_callable, is_coroutine_function
 from ..operators.kernels import kernel
 from ..operators.structure import PartitionOp
 from ..plan.nodes import Node, Source
@@ -64,7 +63,7 @@ class AsyncStep:
             ``worker`` for a loop in the worker, where the function must be picklable.
         """
         step = name or f"{kind}_async({describe_callable(fn)})"
-        if not inspect.iscoroutinefunction(fn) and not inspect.iscoroutinefunction(getattr(fn, "__call__", None)):
+        if not is_coroutine_function(fn):
             raise OptionError(f"step {step!r} needs an `async def` function, not {describe_callable(fn)}")
         if concurrency < 1 or batch_size < 1:
             raise OptionError(f"step {step!r}: concurrency and batch_size must be at least 1")
@@ -172,9 +171,15 @@ class _OnLoop:
 
     async def _block(self, records: list[Any]) -> BlockRef:
         try:
-            payload = await asyncio.to_thread(encode_records, records) if len(records) > 2000 else encode_records(records)
+            payload = (
+                await asyncio.to_thread(encode_records, records)
+                if len(records) > 2000
+                else encode_records(records)
+            )
         except Exception as error:
-            raise UnpicklableError(f"step {self.step.name!r} gave a result that cannot be pickled: {error}") from error
+            raise UnpicklableError(
+                f"step {self.step.name!r} gave a result that cannot be pickled: {error}"
+            ) from error
         if len(payload) <= INLINE_BYTES_MAX:
             return BlockRef("pickle", payload, records=len(records))
         path, _ = await asyncio.to_thread(self.job.directory.writer.write, [payload])
@@ -193,5 +198,3 @@ async def _chunks(part: tuple[BlockRef, ...]) -> AsyncIterator[list[Any]]:
 
 def _read(ref: BlockRef) -> list[Any]:
     return list(itertools.chain.from_iterable(read_chunks(ref)))
-
-

@@ -83,7 +83,7 @@ class StreamDriver:
         scheduler: SchedulerConfig,
         interval_ms: int,
         clock: Clock,
-        set_batch: Callable[[int | None], None],
+        set_batch: Callable[[int | None], object],
         emit: Callable[[Event], None],
         context: Context,
         stop_when_finished: bool,
@@ -115,7 +115,9 @@ class StreamDriver:
     def start(self) -> None:
         """Begin to cut batches."""
         loop = asyncio.get_running_loop()
-        self._loop_task = loop.create_task(self._cut_loop(), name="aiostream-ticks", context=self._context.copy())
+        self._loop_task = loop.create_task(
+            self._cut_loop(), name="aiostream-ticks", context=self._context.copy()
+        )
 
     # -- cutting -------------------------------------------------------------------------------
 
@@ -166,9 +168,7 @@ class StreamDriver:
         return int(self._clock.time() * 1000)
 
     def _submitted(self, batch: Batch, infos: tuple[InputInfo, ...]) -> None:
-        outputs = tuple(
-            OutputOperationInfo(batch.time, output.id, output.name) for output in self._outputs
-        )
+        outputs = tuple(OutputOperationInfo(batch.time, output.id, output.name) for output in self._outputs)
         info = BatchInfo(
             batch.id, batch.time, infos, self._now_ms(), outputs=outputs, ticks_coalesced=batch.ticks_missed
         )
@@ -181,7 +181,9 @@ class StreamDriver:
             match instruction:
                 case Run(batch):
                     task = asyncio.get_running_loop().create_task(
-                        self._run_batch(batch), name=f"aiostream-batch-{batch.id}", context=self._context.copy()
+                        self._run_batch(batch),
+                        name=f"aiostream-batch-{batch.id}",
+                        context=self._context.copy(),
                     )
                     self._running.add(task)
                     task.add_done_callback(self._running.discard)
@@ -260,7 +262,9 @@ class StreamDriver:
             except Exception as error:
                 if retry is None or retry.exhausted(attempt):
                     raise
-                _log.warning("output %s of batch %s, try %d: %s", output.name, batch.time, attempt, _brief(error))
+                _log.warning(
+                    "output %s of batch %s, try %d: %s", output.name, batch.time, attempt, _brief(error)
+                )
                 await self._clock.sleep_until(self._clock.monotonic() + retry.wait_before(attempt))
 
     def _completed(self, batch: Batch, error: Exception | None) -> None:
@@ -302,7 +306,7 @@ class StreamDriver:
     # -- stopping ------------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Stop the sources, make batches of all that they took, and wait for these. Unbounded: see the caller."""
+        """Stop the sources, make batches of all that they took, and wait for these. The caller bounds it."""
         self._draining = True
         await self._inputs.stop()
         if self._loop_task is None:
@@ -344,4 +348,3 @@ def _brief(error: BaseException) -> str:
 def _with_output(info: BatchInfo, output: OutputOperationInfo) -> BatchInfo:
     outputs = tuple(output if item.id == output.id else item for item in info.outputs)
     return replace(info, outputs=outputs)
-

@@ -10,7 +10,15 @@ from collections.abc import Callable, Sequence
 from ..blocks.directory import BlockDirectory
 from ..clock import Clock
 from ..config import BackpressureConfig, QueueLimits
-from ..observe.events import Event, InputInfo, RateUpdated, ReceiverError, ReceiverInfo, ReceiverStarted, ReceiverStopped
+from ..observe.events import (
+    Event,
+    InputInfo,
+    RateUpdated,
+    ReceiverError,
+    ReceiverInfo,
+    ReceiverStarted,
+    ReceiverStopped,
+)
 from ..plan.graph import InputStream
 from ..sources.base import BatchInput, ReceiverSource, Source, SourceContext
 from ..types import BatchTime
@@ -94,7 +102,9 @@ class Inputs:
         )
         return contents, infos
 
-    def learn(self, time_ms: int, infos: Sequence[InputInfo], processing_s: float, scheduling_s: float) -> None:
+    def learn(
+        self, time_ms: int, infos: Sequence[InputInfo], processing_s: float, scheduling_s: float
+    ) -> None:
         """Set the receivers' rates after a finished batch (row BP-5)."""
         for node, info in zip(self.nodes, infos, strict=True):
             controller = self._rates.get(node.stream_id)
@@ -142,6 +152,8 @@ class Inputs:
         _, late = await asyncio.wait(tasks, timeout=SOURCE_STOP_TIMEOUT_S)
         for task in late:
             task.cancel()
-        for source, result in zip(self._started, await asyncio.gather(*tasks, return_exceptions=True), strict=False):
+        for source, result in zip(
+            self._started, await asyncio.gather(*tasks, return_exceptions=True), strict=False
+        ):
             if isinstance(result, BaseException):
                 _log.warning("source %s did not %s well: %r", source.name, what, result)

@@ -93,7 +93,9 @@ class Translator:
         self.nodes = list(walk_streams([*inputs, *(output.parent for output in outputs)]))
         self._retention = _retention(self.nodes, interval_ms, remember_ms)
         self._kept = cached | _shared(self.nodes, outputs) | _window_parents(self.nodes)
-        self._forced = [node for node in self.nodes if node.id in _window_parents(self.nodes) or _has_state(node)]
+        self._forced = [
+            node for node in self.nodes if node.id in _window_parents(self.nodes) or _has_state(node)
+        ]
         self._rdds: defaultdict[int, dict[int, Any]] = defaultdict(dict)
         self._inputs: dict[int, dict[int, BatchInput]] = defaultdict(dict)
         self._fired: dict[int, int] = {}
@@ -188,14 +190,18 @@ class Translator:
         if inspect.isawaitable(result):
             result = await result
         if result is not None and not hasattr(result, "node"):
-            raise GraphError(f"transform {node.name!r} must return an RDD or None, not {type(result).__name__}")
+            raise GraphError(
+                f"transform {node.name!r} must return an RDD or None, not {type(result).__name__}"
+            )
         return result
 
     async def _window(self, node: WindowStream, batch: Batch) -> Any | None:
         (parent,) = node.parents
         await self.rdd(parent, batch)
         window = window_at(batch.time, node.window_ms)
-        rdds = [rdd for time, rdd in sorted(self._rdds[parent.id].items()) if time in window and rdd is not None]
+        rdds = [
+            rdd for time, rdd in sorted(self._rdds[parent.id].items()) if time in window and rdd is not None
+        ]
         return self._factory.union(rdds) if rdds else self._factory.empty_rdd()
 
     # -- state ---------------------------------------------------------------------------------
@@ -283,7 +289,9 @@ class Translator:
         """The RDDs of a stream with a label in [begin, end], in order (row DS-8)."""
         made = self._rdds[node.id]
         return [
-            (BatchTime(time), rdd) for time, rdd in sorted(made.items()) if begin <= time <= end and rdd is not None
+            (BatchTime(time), rdd)
+            for time, rdd in sorted(made.items())
+            if begin <= time <= end and rdd is not None
         ]
 
 
@@ -303,7 +311,11 @@ def _nothing(partitioner: Partitioner) -> Source:
 
 
 def _state_node(
-    node: StateStream | InverseWindowStream, spec: Any, batch: Batch, inputs: Sequence[Node], scan: bool = False
+    node: StateStream | InverseWindowStream,
+    spec: Any,
+    batch: Batch,
+    inputs: Sequence[Node],
+    scan: bool = False,
 ) -> StateNode:
     return StateNode(
         name=node.name,
@@ -331,7 +343,10 @@ def _shared(nodes: Sequence[StreamNode], outputs: Sequence[OutputNode]) -> set[i
 
 def _window_parents(nodes: Sequence[StreamNode]) -> set[int]:
     return {
-        parent.id for node in nodes if isinstance(node, WindowStream | InverseWindowStream) for parent in node.parents
+        parent.id
+        for node in nodes
+        if isinstance(node, WindowStream | InverseWindowStream)
+        for parent in node.parents
     }
 
 

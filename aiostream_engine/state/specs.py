@@ -14,7 +14,7 @@ from ..operators.function import Fn
 from .handle import _ABSENT, State
 from .store import Changes, MemoryStore
 
-__all__ = ["InverseWindow", "MapWithState", "StateFailure", "StateSpecification", "Snapshot", "UpdateState"]
+__all__ = ["InverseWindow", "MapWithState", "Snapshot", "StateFailure", "StateSpecification", "UpdateState"]
 
 # Values of these types cannot change in place: the same object means the same value.
 _IMMUTABLE = frozenset({int, float, str, bytes, bool, type(None), complex})
@@ -78,7 +78,7 @@ class UpdateState:
         key = value = new = None
         try:
             for key, value in old.items():
-                new = call(key, take(key, None) or [], value)
+                new = call(key, take(key, []), value)
                 if new is None:
                     removed.append(key)
                 elif type(new) not in _IMMUTABLE or new != value or type(new) is not type(value):
@@ -225,7 +225,9 @@ class InverseWindow:
                 if now is not _ABSENT:
                     changed[key] = inverse(now, value)
                 elif self.keep is None:
-                    raise KeyError(f"{key!r} leaves the window but is not in it: its hash or equality changed")
+                    raise KeyError(
+                        f"{key!r} leaves the window but is not in it: its hash or equality changed"
+                    )
             for key, value in inputs[0]:
                 now = changed[key] if key in changed else entries.get(key, _ABSENT)
                 changed[key] = value if now is _ABSENT else reduce(now, value)

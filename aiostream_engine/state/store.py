@@ -56,7 +56,9 @@ class MemoryStore:
         undo = {key: entries.get(key, _ABSENT) for key in changes.changed}
         undo.update((key, entries.get(key, _ABSENT)) for key in changes.removed)
         self._undo, self._undo_version = undo, self.version
-        self._undo_touched = {key: self.touched.get(key) for key in chain_keys(changes)} if changes.touched else {}
+        self._undo_touched = (
+            {key: self.touched.get(key) for key in chain_keys(changes)} if changes.touched else {}
+        )
         self._replay(changes.changed, changes.removed, changes.touched)
         self.version = version
 
