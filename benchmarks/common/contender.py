@@ -31,7 +31,8 @@ class Contender:
     program: path below ``benchmarks/``.
     peer: name of the environment below ``.peers``; None runs in this interpreter.
     kind: ``engine``, ``peer`` or ``floor`` (hand-written code that does only this).
-    parameters: what the program gets.  runs_max: fewer runs for the slow.
+    parameters: what the program gets, and a ``scratch`` directory that is removed after the run.
+    runs_max: fewer runs for the slow.
     """
 
     key: str
@@ -66,9 +67,15 @@ def run_contender(contender: Contender, timeout_s: float) -> Outcome:
     """Run once in a process group of its own, which is gone afterwards whatever happened."""
     interpreter = interpreter_of(contender)
     assert interpreter is not None
-    command = [str(interpreter), str(BENCHMARKS / contender.program), json.dumps(dict(contender.parameters))]
     environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS)}
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output,
+        tempfile.TemporaryDirectory(
+            prefix="benchmark-", dir=_scratch_root(), ignore_cleanup_errors=True
+        ) as scratch,
+    ):
+        given = json.dumps({**contender.parameters, "scratch": scratch})
+        command = [str(interpreter), str(BENCHMARKS / contender.program), given]
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
@@ -80,6 +87,11 @@ def run_contender(contender: Contender, timeout_s: float) -> Outcome:
             _end_group(process)
         output.seek(0)
         return _outcome(output, status)
+
+
+def _scratch_root() -> str | None:
+    """Shared memory where there is any, so that no disk has a part in the figures."""
+    return "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from common.program import package_version, parameters, report, stopwatch
+from waiting import until
 
 import aiostream_engine as ase
 
@@ -34,10 +35,10 @@ async def main() -> None:
     numbers.map_async(ask, concurrency=given["concurrency"], ordered=given["ordered"]).foreach_rdd(keep)
     async with ssc:
         await ssc.start()
-        await warm.wait()
+        await until(warm, ssc)
         started = stopwatch()
         queue.append(ssc.engine.range(given["records"], partitions=2))
-        await done.wait()
+        await until(done, ssc)
         seconds = stopwatch() - started
     got = answers[given["warm_up"] :]
     right = got == list(range(1, given["records"] + 1)) if given["ordered"] else True

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from typing import Any
 
-from common.feeding import move_in, round_metrics
+from common.feeding import WatchedDirectory, round_metrics
 from common.program import package_version, parameters, report, stopwatch
+from waiting import until
 
 import aiostream_engine as ase
 
@@ -30,23 +30,23 @@ class Totals:
             self.processing_s += stopwatch() - started
             self.changed.set()
 
-    async def wait_for(self, matches: int) -> None:
+    async def wait_for(self, matches: int, ssc: ase.StreamingContext) -> None:
         while self.matches < matches:
             self.changed.clear()
-            await self.changed.wait()
+            await until(self.changed, ssc)
 
 
 async def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="benchmark-grep-") as directory:
-        totals = Totals()
-        ssc = ase.StreamingContext(interval=given["interval_s"], master=given["master"])
-        lines = ssc.text_file_stream(directory)
-        lines.filter(lambda line: "ERROR" in line).foreach_rdd(totals.add)
-        async with ssc:
-            await ssc.start()
-            move_in(given["files"], directory, "warm-up")
-            await totals.wait_for(given["matches"])
-            rounds = [await one_round(number, directory, totals) for number in range(given["rounds"])]
+    directory = WatchedDirectory(given["scratch"])
+    totals = Totals()
+    ssc = ase.StreamingContext(interval=given["interval_s"], master=given["master"])
+    lines = ssc.text_file_stream(directory.path)
+    lines.filter(lambda line: "ERROR" in line).foreach_rdd(totals.add)
+    async with ssc:
+        await ssc.start()
+        directory.stage(given["files"], "warm-up")()
+        await totals.wait_for(given["matches"], ssc)
+        rounds = [await one_round(number, directory, totals, ssc) for number in range(given["rounds"])]
     report(
         answer=totals.matches,
         version=package_version("aiostream-engine"),
@@ -54,12 +54,15 @@ async def main() -> None:
     )
 
 
-async def one_round(number: int, directory: str, totals: Totals) -> tuple[float, float]:
+async def one_round(
+    number: int, directory: WatchedDirectory, totals: Totals, ssc: ase.StreamingContext
+) -> tuple[float, float]:
     """Seconds from moving all files in to the last count in the driver, and of processing in them."""
     totals.matches, totals.processing_s = 0, 0.0
+    move_in = directory.stage(given["files"], f"round-{number}")
     started = stopwatch()
-    move_in(given["files"], directory, f"round-{number}")
-    await totals.wait_for(given["matches"])
+    move_in()
+    await totals.wait_for(given["matches"], ssc)
     return stopwatch() - started, totals.processing_s
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from common.program import package_version, parameters, report
 from common.statistics import latency_metrics
 from listening import Delays
+from waiting import until
 
 import aiostream_engine as ase
 
@@ -67,15 +68,15 @@ def batches(engine: Any) -> list[Any]:
 async def main() -> None:
     outputs, delays = Outputs(), Delays()
     ssc = ase.StreamingContext(interval=given["interval_s"], master=given["master"])
-    ssc.add_streaming_listener(delays)
+    ssc.add_listener(delays)
     pairs = ssc.queue_stream(batches(ssc.engine))
     if given["operator"] == "map_with_state":
-        pairs.map_with_state(ase.StateSpec.function(running_count)).foreach_rdd(outputs.take_mapped)
+        pairs.map_with_state(running_count).foreach_rdd(outputs.take_mapped)
     else:
         pairs.update_state_by_key(updated).foreach_rdd(outputs.take_updated)
     async with ssc:
         await ssc.start()
-        await outputs.done.wait()
+        await until(outputs.done, ssc)
     report(
         answer=outputs.sum,
         version=package_version("aiostream-engine"),

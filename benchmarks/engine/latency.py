@@ -9,6 +9,7 @@ from typing import Any
 from common.feeder import event_feeder
 from common.program import digest_counts, package_version, parameters, report
 from common.statistics import latency_metrics
+from waiting import until
 
 import aiostream_engine as ase
 from aiostream_engine.config import SchedulerConfig
@@ -44,10 +45,10 @@ async def main() -> None:
             interval=0.01, master=given["master"], scheduler=SchedulerConfig(trigger="data")
         )
         pairs = ssc.socket_text_stream("127.0.0.1", port).map(parse)
-        pairs.map_with_state(ase.StateSpec.function(running_count)).foreach_rdd(keep)
+        pairs.map_with_state(running_count).foreach_rdd(keep)
         async with ssc:
             await ssc.start()
-            await asyncio.wait_for(done.wait(), 60 + 2 * given["events"] / given["rate"])
+            await until(done, ssc)
     report(
         answer=digest_counts(counts),
         version=package_version("aiostream-engine"),

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import psutil
 from common.program import package_version, parameters, report, stopwatch
+from waiting import until
 
 import aiostream_engine as ase
 
@@ -75,11 +76,11 @@ async def main() -> None:
     lines = ssc.engine.parallelize([f"word-{number % WORDS}" for number in range(10 * WORDS)], 2)
     pairs = ssc.queue_stream([], default=lines).map(lambda word: (word, 1))
     counts = pairs.reduce_by_key(lambda a, b: a + b)
-    counts.map_with_state(ase.StateSpec.function(running_count)).foreach_rdd(keep)
+    counts.map_with_state(running_count).foreach_rdd(keep)
     async with ssc:
         started = stopwatch()
         await ssc.start()
-        await done.wait()
+        await until(done, ssc)
         seconds = stopwatch() - started
     report(
         answer=len(latest) == WORDS and set(latest.values()) == {10 * seen},

@@ -8,6 +8,7 @@ from canary import canary
 from common.feeder import FLOOD_LINE, flood_feeder
 from common.program import package_version, parameters, report, stopwatch
 from common.statistics import percentile
+from waiting import until
 
 import aiostream_engine as ase
 
@@ -35,7 +36,7 @@ async def main() -> None:
             started = stopwatch()
             await ssc.start()
             async with canary() as late_s:
-                await done.wait()
+                await until(done, ssc)
             seconds = stopwatch() - started
     report(
         answer=counted,

@@ -12,6 +12,7 @@ from common.feeder import event_feeder
 from common.program import digest_counts, package_version, parameters, report
 from common.statistics import latency_metrics, percentile
 from listening import Delays
+from waiting import until
 
 import aiostream_engine as ase
 
@@ -44,12 +45,12 @@ async def main() -> None:
     arrivals, delays = Arrivals(), Delays()
     with event_feeder(given["rate"], given["events"]) as port:
         ssc = ase.StreamingContext(interval=given["interval_s"], master=given["master"])
-        ssc.add_streaming_listener(delays)
+        ssc.add_listener(delays)
         pairs = ssc.socket_text_stream("127.0.0.1", port).map(parse)
         pairs.reduce_by_key(lambda a, b: (a[0] + b[0], a[1] + b[1])).foreach_rdd(arrivals.add)
         async with ssc:
             await ssc.start()
-            await asyncio.wait_for(arrivals.done.wait(), 60 + 2 * given["events"] / given["rate"])
+            await until(arrivals.done, ssc)
     report(
         answer=digest_counts(arrivals.counts),
         version=package_version("aiostream-engine"),

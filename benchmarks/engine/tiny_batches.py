@@ -9,6 +9,7 @@ from typing import Any
 from common.program import digest_counts, package_version, parameters, report
 from common.statistics import latency_metrics
 from listening import Delays
+from waiting import until
 
 import aiostream_engine as ase
 
@@ -27,13 +28,13 @@ async def main() -> None:
 
     delays = Delays()
     ssc = ase.StreamingContext(interval=given["interval_s"], master=given["master"])
-    ssc.add_streaming_listener(delays)
+    ssc.add_listener(delays)
     lines = ssc.queue_stream([ssc.engine.parallelize(given["lines"], 2) for _ in range(batches)])
     words = lines.flat_map(lambda line: line.split()).map(lambda word: (word, 1))
     words.reduce_by_key(lambda a, b: a + b, 2).foreach_rdd(add)
     async with ssc:
         await ssc.start()
-        await asyncio.wait_for(done.wait(), 60 + 10 * batches * given["interval_s"])
+        await until(done, ssc)
     report(
         answer=digest_counts({word: count // batches for word, count in counts.items()}),
         version=package_version("aiostream-engine"),

@@ -8,6 +8,7 @@ from typing import Any
 from common.program import digest_counts, package_version, parameters, report
 from common.statistics import latency_metrics
 from listening import Delays
+from waiting import until
 
 import aiostream_engine as ase
 
@@ -31,7 +32,7 @@ async def main() -> None:
             done.set()
 
     ssc = ase.StreamingContext(interval=given["slide_s"], master=given["master"])
-    ssc.add_streaming_listener(delays)
+    ssc.add_listener(delays)
     records = [(f"key-{number % given['keys']}", 1) for number in range(given["records"])]
     pairs = ssc.queue_stream([ssc.engine.parallelize(records, 2)] * (batches + 1))
     pairs.reduce_by_key_and_window(
@@ -39,7 +40,7 @@ async def main() -> None:
     ).foreach_rdd(keep)
     async with ssc:
         await ssc.start()
-        await done.wait()
+        await until(done, ssc)
     report(
         answer=digest_counts({key: count // slides_in_window for key, count in counts.items()}),
         version=package_version("aiostream-engine"),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections import Counter
 from typing import Any
 
-from common.feeding import move_in, round_metrics
+from common.feeding import WatchedDirectory, round_metrics
 from common.program import digest_counts, package_version, parameters, report, stopwatch
+from waiting import until
 
 import aiostream_engine as ase
 
@@ -32,10 +32,10 @@ class Totals:
         self.processing_s += stopwatch() - started
         self.changed.set()
 
-    async def wait_for(self, words: int) -> None:
+    async def wait_for(self, words: int, ssc: ase.StreamingContext) -> None:
         while self.words < words:
             self.changed.clear()
-            await self.changed.wait()
+            await until(self.changed, ssc)
 
 
 def counts_of(lines: Any) -> Any:
@@ -46,15 +46,15 @@ def counts_of(lines: Any) -> Any:
 
 
 async def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="benchmark-words-") as directory:
-        totals = Totals()
-        ssc = ase.StreamingContext(interval=given["interval_s"], master=given["master"])
-        counts_of(ssc.text_file_stream(directory)).foreach_rdd(totals.add)
-        async with ssc:
-            await ssc.start()
-            move_in(given["files"][:1], directory, "warm-up")
-            await totals.wait_for(given["words_of_first_file"])
-            rounds = [await one_round(number, directory, totals) for number in range(given["rounds"])]
+    directory = WatchedDirectory(given["scratch"])
+    totals = Totals()
+    ssc = ase.StreamingContext(interval=given["interval_s"], master=given["master"])
+    counts_of(ssc.text_file_stream(directory.path)).foreach_rdd(totals.add)
+    async with ssc:
+        await ssc.start()
+        directory.stage(given["files"][:1], "warm-up")()
+        await totals.wait_for(given["words_of_first_file"], ssc)
+        rounds = [await one_round(number, directory, totals, ssc) for number in range(given["rounds"])]
     report(
         answer=digest_counts(totals.counts),
         version=package_version("aiostream-engine"),
@@ -62,13 +62,16 @@ async def main() -> None:
     )
 
 
-async def one_round(number: int, directory: str, totals: Totals) -> tuple[float, float]:
+async def one_round(
+    number: int, directory: WatchedDirectory, totals: Totals, ssc: ase.StreamingContext
+) -> tuple[float, float]:
     """Seconds from moving all files in to the last count in the driver, and of processing in them."""
     totals.counts.clear()
     totals.words, totals.processing_s = 0, 0.0
+    move_in = directory.stage(given["files"], f"round-{number}")
     started = stopwatch()
-    move_in(given["files"], directory, f"round-{number}")
-    await totals.wait_for(given["words"])
+    move_in()
+    await totals.wait_for(given["words"], ssc)
     return stopwatch() - started, totals.processing_s
 
 

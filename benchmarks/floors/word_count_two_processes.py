@@ -102,8 +102,7 @@ def run_job(connections: list[Connection], files: list[str]) -> dict[str, int]:
 def main() -> None:
     given = parameters()
     fork = multiprocessing.get_context("fork")
-    shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    with tempfile.TemporaryDirectory(prefix="benchmark-floor-", dir=shared) as directory:
+    with tempfile.TemporaryDirectory(dir=given["scratch"]) as directory:
         connections = []
         for number in range(WORKERS):
             ours, theirs = fork.Pipe()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from typing import Any
 
 import pyspark
-from common.feeding import move_in, round_metrics
+from common.feeding import WatchedDirectory, round_metrics
 from common.program import parameters, report, stopwatch
 from session import spark_context, streaming_context
 
@@ -40,25 +39,26 @@ class Totals:
     def wait_until_idle(self) -> None:
         """Empty batches that queued up behind a long one must not delay the next round."""
         with self.changed:
-            self.changed.wait_for(lambda: self.batch_s > time.time() - 1.5 * given["interval_s"])
+            self.changed.wait_for(lambda: self.batch_s > time.time() - 2.5 * given["interval_s"])
 
 
-def one_round(number: int, directory: str, totals: Totals) -> tuple[float, float]:
+def one_round(number: int, directory: WatchedDirectory, totals: Totals) -> tuple[float, float]:
+    move_in = directory.stage(given["files"], f"round-{number}")
     totals.wait_until_idle()
     totals.matches, totals.processing_s = 0, 0.0
     started = stopwatch()
-    move_in(given["files"], directory, f"round-{number}")
+    move_in()
     totals.wait_for(given["matches"])
     return stopwatch() - started, totals.processing_s
 
 
 def main() -> None:
-    directory = tempfile.mkdtemp(prefix="benchmark-grep-")
+    directory = WatchedDirectory(given["scratch"])
     totals = Totals()
     ssc = streaming_context(spark_context(), given["interval_s"])
-    ssc.textFileStream(directory).filter(lambda line: "ERROR" in line).foreachRDD(totals.add)
+    ssc.textFileStream(directory.path).filter(lambda line: "ERROR" in line).foreachRDD(totals.add)
     ssc.start()
-    move_in(given["files"], directory, "warm-up")
+    directory.stage(given["files"], "warm-up")()
     totals.wait_for(given["matches"])
     rounds = [one_round(number, directory, totals) for number in range(given["rounds"])]
     report(

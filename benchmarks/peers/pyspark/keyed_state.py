@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import Any
 
 import pyspark
@@ -34,7 +33,7 @@ def main() -> None:
     state_outputs.result["last"] = given["batches"]
     context = spark_context()
     ssc = streaming_context(context, given["interval_s"])
-    ssc.checkpoint(tempfile.mkdtemp(prefix="benchmark-state-"))  # Spark demands it
+    ssc.checkpoint(given["scratch"] + "/checkpoint")  # Spark demands it
     ssc.addStreamingListener(delays)
     ssc.queueStream(batches(context)).updateStateByKey(updated, 2).foreachRDD(state_outputs.take)
     ssc.start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import sys
-import tempfile
 from typing import Any
 
 os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
@@ -13,6 +12,7 @@ os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
 for _home in sorted(glob.glob("/usr/lib/jvm/java-17-*")):
     os.environ["JAVA_HOME"] = _home
 
+from common.program import parameters  # noqa: E402
 from pyspark import SparkConf, SparkContext  # noqa: E402
 from pyspark.streaming import StreamingContext, StreamingListener  # noqa: E402
 
@@ -20,9 +20,11 @@ from pyspark.streaming import StreamingContext, StreamingListener  # noqa: E402
 def spark_context(cores: int = 2) -> SparkContext:
     """A context on ``local[cores]`` that logs errors only."""
     conf = SparkConf().setMaster(f"local[{cores}]").setAppName("benchmark")
-    conf.set("spark.ui.enabled", "false").set("spark.driver.host", "127.0.0.1")
+    conf.set("spark.ui.enabled", "false").set("spark.ui.showConsoleProgress", "false").set(
+        "spark.driver.host", "127.0.0.1"
+    )
     conf.set("spark.driver.bindAddress", "127.0.0.1").set("spark.driver.memory", "4g")
-    conf.set("spark.local.dir", tempfile.mkdtemp(prefix="benchmark-spark-"))
+    conf.set("spark.local.dir", parameters()["scratch"])
     context = SparkContext(conf=conf)
     context.setLogLevel("OFF")
     return context

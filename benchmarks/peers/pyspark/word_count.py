@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from collections import Counter
 from typing import Any
 
 import pyspark
-from common.feeding import move_in, round_metrics
+from common.feeding import WatchedDirectory, round_metrics
 from common.program import digest_counts, parameters, report, stopwatch
 from session import Delays, spark_context, streaming_context
 
@@ -44,7 +43,7 @@ class Totals:
     def wait_until_idle(self) -> None:
         """Empty batches that queued up behind a long one must not delay the next round."""
         with self.changed:
-            self.changed.wait_for(lambda: self.batch_s > time.time() - 1.5 * given["interval_s"])
+            self.changed.wait_for(lambda: self.batch_s > time.time() - 2.5 * given["interval_s"])
 
 
 def counts_of(lines: Any) -> Any:
@@ -55,14 +54,17 @@ def counts_of(lines: Any) -> Any:
     )
 
 
-def one_round(number: int, directory: str, totals: Totals, delays: Delays) -> tuple[float, float]:
+def one_round(
+    number: int, directory: WatchedDirectory, totals: Totals, delays: Delays
+) -> tuple[float, float]:
     """Seconds from moving the files in to the last count, and seconds of processing in them."""
+    move_in = directory.stage(given["files"], f"round-{number}")
     totals.wait_until_idle()
     totals.counts.clear()
     totals.batches_ms.clear()
     totals.words = 0
     started = stopwatch()
-    move_in(given["files"], directory, f"round-{number}")
+    move_in()
     totals.wait_for(given["words"])
     seconds = stopwatch() - started
     while not all(batch in delays.processing_s_of for batch in totals.batches_ms):
@@ -71,15 +73,15 @@ def one_round(number: int, directory: str, totals: Totals, delays: Delays) -> tu
 
 
 def main() -> None:
-    directory = tempfile.mkdtemp(prefix="benchmark-words-")
+    directory = WatchedDirectory(given["scratch"])
     totals = Totals()
     context = spark_context()
     ssc = streaming_context(context, given["interval_s"])
-    counts_of(ssc.textFileStream(directory)).foreachRDD(totals.add)
+    counts_of(ssc.textFileStream(directory.path)).foreachRDD(totals.add)
     delays = Delays()
     ssc.addStreamingListener(delays)
     ssc.start()
-    move_in(given["files"][:1], directory, "warm-up")
+    directory.stage(given["files"][:1], "warm-up")()
     totals.wait_for(given["words_of_first_file"])
     rounds = [one_round(number, directory, totals, delays) for number in range(given["rounds"])]
     report(
