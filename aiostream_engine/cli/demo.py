@@ -74,7 +74,7 @@ Live = Annotated[
 
 def demo(
     text: Text = None,
-    rate: DemoRate = 20_000.0,
+    rate: DemoRate = 10_000.0,
     connect: Connect = None,
     master: DemoMaster = "local[2]",
     interval: DemoInterval = 0.5,
@@ -149,8 +149,10 @@ async def _count(asked: _Demo, host: str, port: int, signals: StopSignals) -> Ex
 
     try:
         ssc = StreamingContext(interval=asked.interval_s, master=asked.master)
-        view = TerminalView(ssc.statistics, title=_title(asked, host, port), live=asked.live)
+        view = TerminalView(ssc.statistics, title=_title(asked, host, port), live=asked.live, redirect=True)
         view.set_hint("Ctrl-C drains and shows a summary")
+        if view.is_live:
+            signals.say = view.set_hint
         build_word_count(
             ssc,
             host,

@@ -55,10 +55,20 @@ class ContextOptions:
         return StreamingContext(**self._given)
 
 
+class _StandardErrorHandler(logging.StreamHandler[Any]):
+    """Writes to the standard error of the moment, which a live view replaces."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def set_up_logging(level: LogLevelName) -> None:
     """Log to standard error: the command owns the process, so it may."""
     logging.basicConfig(
-        level=level.value.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+        level=level.value.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        handlers=[_StandardErrorHandler()],
     )
 
 
@@ -152,7 +162,7 @@ async def _run(
             signals,
             duration_s=duration_s,
             drain_timeout_s=drain_timeout_s,
-            view=_view_of(ssc, title) if view else None,
+            view=_view_of(ssc, title, signals) if view else None,
         )
         outcome: Outcome = await session.run()
     if not view:
@@ -166,7 +176,10 @@ def _is_wrong_option(exc: Exception) -> bool:
     return isinstance(exc, OptionError)
 
 
-def _view_of(ssc: StreamingContext, title: str) -> TerminalView:
+def _view_of(ssc: StreamingContext, title: str, signals: StopSignals) -> TerminalView:
     from ..observe.terminal import TerminalView
 
-    return TerminalView(ssc.statistics, title=title, redirect_stdout=sys.stdout.isatty())
+    view = TerminalView(ssc.statistics, title=title, redirect=True)
+    if view.is_live:
+        signals.say = view.set_hint
+    return view

@@ -102,6 +102,7 @@ class Session:
         try:
             yield
         finally:
+            self._view.set_hint("")
             task.cancel()
             await asyncio.wait({task}, timeout=FORCED_STOP_S)
 

@@ -18,12 +18,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopSignals:
     """The first signal sets ``drain``, the second ``force``, a third ends the process on the spot.
 
-    say: called with a line for the user at the first and second.
+    say: called with a line for the user at the first and second; may be replaced meanwhile, since
+        a live picture has a place of its own for it.
     Only commands use it: the library itself never touches signals.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+        self.say = say
         self.drain = asyncio.Event()
         self.force = asyncio.Event()
 
@@ -46,9 +47,9 @@ class StopSignals:
         name = signal.Signals(number).name
         if not self.drain.is_set():
             self.drain.set()
-            self._say(f"{name}: draining what was received; once more to stop at once")
+            self.say(f"{name}: draining what was received; once more to stop at once")
         elif not self.force.is_set():
             self.force.set()
-            self._say(f"{name} again: stopping at once")
+            self.say(f"{name} again: stopping at once")
         else:
             os._exit(ExitCode.FORCED)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,6 +107,11 @@ def _receiver(info: ReceiverInfo) -> Text:
     return text
 
 
+def _queue_label(info: ReceiverInfo, figures: StatisticsSnapshot) -> Text:
+    # Named only when there are several: the column must leave room on a screen of 80 columns.
+    return Text("queue") if len(figures.receivers) == 1 else Text.assemble("queue ", _safe(info.name))
+
+
 class TerminalView:
     """Shows a stream while it runs, and a summary at the end.
 
@@ -113,8 +119,8 @@ class TerminalView:
     title: what is running.
     refresh_s: seconds between two pictures; lines_s: seconds between two plain lines.
     live: redraw in place; by default when the console is a terminal.
-    redirect_stdout: while live, show what the process prints above the picture; replaces
-        ``sys.stdout`` meanwhile, so only a program that owns the process may ask for it.
+    redirect: while live, show what the process prints on the terminal above the picture; replaces
+        ``sys.stderr`` and perhaps ``sys.stdout`` meanwhile, so it is for programs that own the process.
     Drawing happens in a thread, so a slow terminal holds up pictures and nothing else.
     """
 
@@ -127,10 +133,10 @@ class TerminalView:
         refresh_s: float = 0.25,
         lines_s: float = 2.0,
         live: bool | None = None,
-        redirect_stdout: bool = False,
+        redirect: bool = False,
     ) -> None:
         self._read = read
-        self._redirect_stdout = redirect_stdout
+        self._redirect = redirect
         self._title = title
         self._console = Console(stderr=True) if console is None else console
         self._is_live = self._console.is_terminal if live is None else live
@@ -164,8 +170,8 @@ class TerminalView:
             self.render(self._read()),
             console=self._console,
             auto_refresh=False,
-            redirect_stdout=self._redirect_stdout,
-            redirect_stderr=self._redirect_stdout,
+            redirect_stdout=self._redirect and sys.stdout.isatty(),
+            redirect_stderr=self._redirect,
         )
         await asyncio.to_thread(live.start, refresh=True)
         try:
@@ -232,16 +238,25 @@ class TerminalView:
             ("total delay", _delay(figures.total_delay)),
             ("batches", done),
         ]
-        rows += [(Text.assemble("queue ", _safe(info.name)), _receiver(info)) for info in figures.receivers]
+        rows += [(_queue_label(info, figures), _receiver(info)) for info in figures.receivers]
         if figures.workers_lost:
             rows.append(("workers lost", Text(str(figures.workers_lost), style="bold red")))
         return rows
 
     def _top(self, top: TopTable) -> Table:
-        caption = _safe(top.note) if top.note else None
-        table = Table(title=_safe(top.title), caption=caption, title_justify="left", min_width=26)
-        table.add_column("entry", no_wrap=True)
-        table.add_column("amount", justify="right")
+        # Without lines and header: the whole picture fits a screen of 24 lines.
+        table = Table(
+            title=_safe(top.title),
+            caption=_safe(top.note) if top.note else None,
+            title_justify="left",
+            caption_justify="left",
+            title_style="bold",
+            box=None,
+            show_header=False,
+            min_width=28,
+        )
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right")
         for entry, amount in top.rows:
             table.add_row(_safe(entry), _safe(amount))
         return table

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import pty
 import re
+import select
 import signal
 import socket
+import struct
+import subprocess
+import sys
+import termios
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -27,13 +35,48 @@ def test_it_counts_a_live_stream_shows_it_and_ends_on_ctrl_c_with_a_summary(comm
     one.wait_for(lambda c: len(re.findall(r"top words, last 2 s=\[\w+", c.err)) >= 2)
     children = children_of(one.process.pid)
     assert len(children) >= 3  # the feeder and two workers
-    one.signal(signal.SIGINT)
+    os.killpg(one.process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
     assert one.exit_code() == 0, one.err
     assert "summary of word count" in one.err
     assert "top words" in one.err
     assert re.search(r"ended\W+drained", one.err)
     assert "Traceback" not in one.err
     assert not [pid for pid in children if os.path.exists(f"/proc/{pid}")]
+
+
+def test_on_a_terminal_the_table_is_redrawn_in_place(tmp_path):
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aiostream_engine", "demo", "--rate", "1000"],
+        cwd=tmp_path,
+        env={**os.environ, "TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    os.close(slave)
+    try:
+        shown = read_until(master, lambda text: text.count("batch time") > 4 and "last 10 s" in text)
+        assert "\x1b[1A" in shown  # the cursor goes up to draw over
+        os.killpg(process.pid, signal.SIGINT)
+        shown += read_until(master, lambda text: "drained" in text)
+        assert process.wait(45) == 0
+        assert "Traceback" not in shown
+    finally:
+        process.kill()
+        process.wait(45)
+        os.close(master)
+
+
+def read_until(fd, reached):
+    text, deadline = "", time.monotonic() + 45
+    while not reached(text):
+        assert time.monotonic() < deadline, text
+        if select.select([fd], [], [], 0.2)[0]:
+            text += os.read(fd, 65536).decode(errors="replace")
+    return text
 
 
 def test_it_ends_by_itself_after_the_duration(command, tmp_path):

@@ -31,7 +31,12 @@ def test_a_quiet_active_stream_is_ready() -> None:
 def test_a_stream_that_has_not_started_is_live_but_not_ready() -> None:
     """I11"""
     health = health_of(
-        ContextState.INITIALIZED, running=False, stopping=False, failure=None, statistics=quiet(), interval_s=1
+        ContextState.INITIALIZED,
+        running=False,
+        stopping=False,
+        failure=None,
+        statistics=quiet(),
+        interval_s=1,
     )
     assert (health.state, health.live, health.ready) == (HealthState.STARTING, True, False)
 

@@ -45,13 +45,33 @@ def test_the_picture_shows_rate_delays_queue_batches_and_rankings(figures):
         "scheduling delay",
         "2.0 ms",
         "10 done",
-        "queue socket-text",
+        "queue",
         "25%",
         "top words",
         "12,345",
         "since the start",
     ):
         assert part in text, part
+
+
+def test_the_picture_fits_a_screen_of_80_by_24(figures):
+    screen = Console(file=io.StringIO(), width=80, height=24, color_system=None)
+    view = TerminalView(lambda: figures, title="word count · 127.0.0.1:12345 · local[2]", console=screen)
+    for title in ("top words", "top words, last 10 s"):
+        view.set_top(title, [(f"word{number}", 10**6) for number in range(10)], note="until 12:00:00 UTC")
+    view.set_hint("Ctrl-C drains and shows a summary")
+    screen.print(view.render(figures))
+    assert len(text_of(screen).splitlines()) < 24
+
+
+def test_several_queues_are_told_apart_by_name(figures):
+    screen = console()
+    both = tuple(ev.ReceiverInfo(number, f"socket-{number}", True) for number in (1, 2))
+    screen.print(
+        TerminalView(lambda: figures, console=screen).render(dataclasses.replace(figures, receivers=both))
+    )
+    assert "queue socket-1" in text_of(screen)
+    assert "queue socket-2" in text_of(screen)
 
 
 def test_text_of_the_stream_neither_is_markup_nor_moves_the_cursor(figures):
@@ -61,7 +81,7 @@ def test_text_of_the_stream_neither_is_markup_nor_moves_the_cursor(figures):
     bad = dataclasses.replace(
         figures,
         last_failures=(hostile,),
-        receivers=(ev.ReceiverInfo(0, hostile, True),),
+        receivers=(ev.ReceiverInfo(0, hostile, True), ev.ReceiverInfo(1, hostile, True)),
     )
     view = TerminalView(lambda: bad, title=hostile, console=screen)
     view.set_top(hostile, [(hostile, hostile)], note=hostile)
