@@ -90,6 +90,7 @@ class StreamingContext(SourceMethods):
         self._letters: dict[int, StreamNode] = {}
         self._names: dict[str, int] = {}
         self._stop_callbacks: list[Callable[[], None]] = []
+        self._wait_callbacks: list[Callable[[asyncio.Task[Any] | None], None]] = []
         self._statistics = StreamStatistics()
         self._bus = EventBus(direct=[self._statistics.observe])
         self._running_inputs: Inputs | None = None
@@ -157,6 +158,14 @@ class StreamingContext(SourceMethods):
 
     def _on_stop(self, callback: Callable[[], None]) -> None:
         self._stop_callbacks.append(callback)
+
+    def _on_wait(self, callback: Callable[[asyncio.Task[Any] | None], None]) -> None:
+        """Call back with each task that waits for the end of the stream."""
+        self._wait_callbacks.append(callback)
+
+    def _tell_of_waiting(self) -> None:
+        for callback in self._wait_callbacks:
+            callback(asyncio.current_task())
 
     def _add_output(
         self,
@@ -339,6 +348,7 @@ class StreamingContext(SourceMethods):
         assert self._stopping is not None
         if inside_batch.get():
             return False
+        self._tell_of_waiting()
         return await asyncio.shield(self._stopping)
 
     def _begin_stop(self, graceful: bool, timeout_s: float) -> None:
@@ -401,6 +411,8 @@ class StreamingContext(SourceMethods):
 
         Raises what made the stream fail, at every call (row CTX-15).
         """
+        if timeout_s is None:
+            self._tell_of_waiting()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._stopped.wait()

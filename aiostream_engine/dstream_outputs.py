@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from .config import RetryPolicy
 from .errors import OptionError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .context import StreamingContext
     from .rdd import RDD
 
-__all__ = ["Outputs", "StreamBatch", "call_with_time"]
+__all__ = ["BatchIterator", "Outputs", "StreamBatch", "call_with_time"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +169,20 @@ class Outputs:
 
         self._output(name or f"to({sink.name})", run, retry, sink=driver)
 
-    def batches(self) -> AsyncIterator[StreamBatch]:
-        """The batches as an async iterator, a sink with back-pressure.
+    def batches(self) -> BatchIterator:
+        """The batches as an async iterator, a sink with back-pressure; to be called before start.
 
         The stream waits while the consumer works on a batch: that batch is committed when the next one
-        is asked for. Leaving the loop ends the output; the stream goes on. Ends when the stream stops.
+        is asked for. A consumer that left its loop holds the stream until the iterator is closed
+        (``aclose()``, ``async with``) or dropped, or until the same task awaits ``stop()`` or
+        ``await_termination()``. It ends when the stream stops; a call of ``anext`` may be cancelled
+        and repeated.
         """
         handover = _Handover()
         self._output("batches", handover.run)
         self.context._on_stop(handover.close)
-        return handover.iterate()
+        self.context._on_wait(handover.close_when_left)
+        return BatchIterator(handover)
 
     def _output(
         self,
@@ -202,40 +207,92 @@ def _directory(prefix: str, suffix: str | None, batch: Batch) -> str:
     return f"{prefix}-{int(batch.time)}" + (f".{suffix}" if suffix else "")
 
 
+@dataclass(slots=True)
+class _Offer:
+    batch: StreamBatch
+    done: asyncio.Event
+
+
 class _Handover:
     """Hands one batch at a time to a consumer and holds the stream until it is done with it."""
 
     def __init__(self) -> None:
-        self._offered: asyncio.Queue[tuple[StreamBatch, asyncio.Event] | None] = asyncio.Queue(1)
+        self._turn = asyncio.Lock()
+        self._arrived = asyncio.Event()
+        self._offered: _Offer | None = None
+        self._held: _Offer | None = None
+        self._consumer: asyncio.Task[Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     async def run(self, rdd: RDD[Any], batch: Batch) -> None:
-        if self._closed:
-            return
-        taken = asyncio.Event()
-        await self._offered.put((StreamBatch(batch.time, rdd), taken))
-        await taken.wait()
+        """The output operation: returns when the consumer is done with the batch."""
+        async with self._turn:
+            if self._closed:
+                return
+            self._loop = asyncio.get_running_loop()
+            self._offered = offer = _Offer(StreamBatch(batch.time, rdd), asyncio.Event())
+            self._arrived.set()
+            try:
+                await offer.done.wait()
+            finally:
+                if self._offered is offer:
+                    self._offered = None
+
+    async def next(self) -> StreamBatch:
+        """The next batch; the one before is done with."""
+        self._let_go()
+        self._consumer = asyncio.current_task()
+        while self._offered is None:
+            if self._closed:
+                raise StopAsyncIteration
+            self._arrived.clear()
+            await self._arrived.wait()
+        self._held, self._offered = self._offered, None
+        return self._held.batch
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            self._held.done.set()
+            self._held = None
 
     def close(self) -> None:
-        """No batch will come any more."""
+        """No batch will come, or be taken, any more."""
         self._closed = True
-        if self._offered.empty():
-            self._offered.put_nowait(None)
+        self._let_go()
+        if self._offered is not None:
+            self._offered.done.set()
+        self._arrived.set()
 
-    async def iterate(self) -> AsyncIterator[StreamBatch]:
-        taken: asyncio.Event | None = None
-        try:
-            while (item := await self._offered.get()) is not None:
-                batch, taken = item
-                yield batch
-                taken.set()
-                if self._closed and self._offered.empty():
-                    return
-        finally:
+    def close_when_left(self, waiting: asyncio.Task[Any] | None) -> None:
+        """``waiting`` waits for the end of the stream: if it is the consumer, it takes nothing any more."""
+        if self._consumer is not None and (self._consumer is waiting or self._consumer.done()):
+            self.close()
+
+    def close_from_anywhere(self) -> None:
+        """Close, from any thread; nobody can ask for a batch any more."""
+        if self._loop is None:
             self._closed = True
-            if taken is not None:
-                taken.set()
-            while not self._offered.empty():
-                item = self._offered.get_nowait()
-                if item is not None:
-                    item[1].set()
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.close)
+
+
+class BatchIterator(AsyncIterator[StreamBatch]):
+    """What :meth:`Outputs.batches` gives; also an async context manager that closes it."""
+
+    def __init__(self, handover: _Handover) -> None:
+        self._handover = handover
+        weakref.finalize(self, handover.close_from_anywhere).atexit = False
+
+    async def __anext__(self) -> StreamBatch:
+        return await self._handover.next()
+
+    async def aclose(self) -> None:
+        """End this output; the stream goes on without it."""
+        self._handover.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
