@@ -20,10 +20,9 @@ from pyspark.streaming import StreamingContext, StreamingListener  # noqa: E402
 def spark_context(cores: int = 2) -> SparkContext:
     """A context on ``local[cores]`` that logs errors only."""
     conf = SparkConf().setMaster(f"local[{cores}]").setAppName("benchmark")
-    conf.set("spark.ui.enabled", "false").set("spark.ui.showConsoleProgress", "false").set(
-        "spark.driver.host", "127.0.0.1"
-    )
-    conf.set("spark.driver.bindAddress", "127.0.0.1").set("spark.driver.memory", "4g")
+    conf.set("spark.ui.enabled", "false").set("spark.ui.showConsoleProgress", "false")
+    conf.set("spark.driver.host", "127.0.0.1").set("spark.driver.bindAddress", "127.0.0.1")
+    conf.set("spark.driver.memory", "4g")
     conf.set("spark.local.dir", parameters()["scratch"])
     context = SparkContext(conf=conf)
     context.setLogLevel("OFF")
