@@ -8,7 +8,7 @@ All executors pass one conformance suite (``tests/executors/test_conformance.py`
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -133,6 +133,12 @@ class TaskResult(NamedTuple):
     state_missing: bool = False
     seconds: float = 0.0
     slot: int = 0
+
+    def blocks(self) -> Iterator[BlockRef]:
+        """All blocks that the task wrote."""
+        yield from self.outputs
+        yield from self.sides.values()
+        yield from (report.block for report in self.states if report.block is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import queue
 import threading
@@ -11,8 +12,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from ..blocks.directory import BlockDirectory
+from ..blocks.storage import BlockWriter
 from ..errors import InternalError, LifecycleError, OptionError
 from .base import Executor, ExecutorStatistics, Program, Task, TaskResult
+from .leftovers import discard_results, sweep_attempt
 from .nested import refuse_inside_worker
 from .task import TaskEnvironment
 
@@ -25,6 +28,7 @@ LOOP_SECONDS_MAX = 0.001
 UNKNOWN_BYTES_MAX = 16 * 1024  # a program never seen before runs on the loop up to this much input
 CLOSE_TIMEOUT_S = 5.0
 PROGRAMS_CACHED_MAX = 512
+_executors = itertools.count(1)
 _DECAY = 0.8  # so that one slow run, by a pause of the machine, is forgotten after a few more
 
 
@@ -45,7 +49,10 @@ class InlineExecutor(Executor):
     name = "inline"
 
     def __init__(self, directory: BlockDirectory) -> None:
+        self._directory = directory
         self._environment = TaskEnvironment(directory.writer)
+        self._prefix = f"i{next(_executors):x}"
+        self._attempt = 0
         self._turn = asyncio.Lock()  # the environment is not re-entrant; waiters are served in order
         self._thread: _TaskThread | None = None
         self._costs: OrderedDict[str, _Cost] = OrderedDict()
@@ -96,6 +103,9 @@ class InlineExecutor(Executor):
         try:
             for task in tasks:
                 results.append(await self._run_one(program, task))
+        except BaseException:
+            discard_results(self._directory.ledger, results)
+            raise
         finally:
             self._waiting -= len(tasks) - len(results)
         return results
@@ -118,6 +128,7 @@ class InlineExecutor(Executor):
             if self._closed:
                 raise LifecycleError("the inline executor was closed")
             cost = self._cost_of(program)
+            prefix = self._begin_attempt()
             size = sum(ref.size for refs in task.inputs for ref in refs)
             if cost.fits_loop(size):
                 result = self._run_on_loop(task)
@@ -128,10 +139,19 @@ class InlineExecutor(Executor):
             if self._running is None:
                 self._turn.release()
         cost.learn(result.seconds, size)
+        if result.failure is not None and not any(result.blocks()):
+            sweep_attempt(self._directory, prefix)
         self._waiting -= 1
         self._done += result.failure is None
         self._failed += result.failure is not None
         return result
+
+    def _begin_attempt(self) -> str:
+        """Give the task a writer whose file names tell what it wrote, should it fail."""
+        self._attempt += 1
+        prefix = f"{self._prefix}-{self._attempt:x}-"
+        self._environment.writer = BlockWriter(self._directory.path, self._directory.spill_path, prefix)
+        return prefix
 
     def _cost_of(self, program: Program) -> _Cost:
         cost = self._costs.get(program.id)
@@ -173,7 +193,8 @@ class InlineExecutor(Executor):
                 self._running = None
 
     def _end_abandoned(self, finished: asyncio.Future[TaskResult]) -> None:
-        finished.exception()  # nobody else looks
+        if finished.exception() is None:
+            discard_results(self._directory.ledger, [finished.result()])
         self._running = None
         self._turn.release()
 

@@ -23,9 +23,6 @@ from aiostream_engine.testing.leaks import LeakCheck
 from aiostream_engine.types import BlockRef
 from tests.executors.programs import answering, block, echo, eventually, program, task, tasks, value, values
 
-# libuv makes one pipe for the whole process with its first loop: before anything counts descriptors.
-uvloop.new_event_loop().close()
-
 EXECUTORS: dict[str, Callable[[BlockDirectory], Executor]] = {
     "inline": InlineExecutor,
     "process": lambda directory: ProcessExecutor(2, directory),
@@ -266,6 +263,44 @@ async def test_a_cancelled_call_leaves_the_executor_usable(executor: Executor) -
     assert await values(executor, fine, tasks(fine, 4)) == ["fine"] * 4
     await eventually(lambda: executor.statistics().tasks_running == 0)
     assert executor.statistics().tasks_queued == 0
+
+
+async def test_the_blocks_of_a_cancelled_call_are_removed(
+    executor: Executor, directory: BlockDirectory
+) -> None:
+    import os
+    import time
+
+    def write(environment: TaskEnvironment, task: Task) -> TaskResult:
+        path, _ = environment.writer.write([b"content"])
+        time.sleep(0.02)
+        return TaskResult(task.id, outputs=(BlockRef("lines", None, path, 0, 7, args=("utf-8", "strict")),))
+
+    stage = program(write)
+    big = [Task(id, stage.id, ((BlockRef("pickle", bytes(32 * 1024)),),), id) for id in range(50)]
+    call = asyncio.create_task(executor.run(stage, big))
+    await eventually(lambda: executor.statistics().tasks_done > 3)
+    call.cancel()
+    await asyncio.wait([call])
+    await eventually(lambda: executor.statistics().tasks_running == 0)
+    assert os.listdir(directory.path) == []
+
+
+async def test_the_blocks_of_a_task_that_failed_after_it_wrote_them_are_removed(
+    executor: Executor, directory: BlockDirectory
+) -> None:
+    import os
+
+    def write_and_fail(environment: TaskEnvironment, task: Task) -> TaskResult:
+        path, _ = environment.writer.write([b"content"], spill=task.partition == 1)
+        if task.partition < 2:
+            raise ValueError("afterwards")
+        return TaskResult(task.id, outputs=(BlockRef("lines", None, path, 0, 7, args=("utf-8", "strict")),))
+
+    stage = program(write_and_fail)
+    *_, good = await executor.run(stage, tasks(stage, 3))
+    left = [*os.listdir(directory.path), *os.listdir(directory.spill_path)]
+    assert left == [os.path.basename(ref.path) for ref in good.outputs]
 
 
 async def test_calls_under_way_together_take_turns(executor: Executor) -> None:

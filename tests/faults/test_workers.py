@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
@@ -33,12 +34,11 @@ from aiostream_engine.executors.process.pool import ProcessExecutor
 from aiostream_engine.executors.task import TaskEnvironment
 from aiostream_engine.observe.events import Event, WorkerLost
 from aiostream_engine.testing.leaks import LeakCheck
+from aiostream_engine.types import BlockRef
 from tests.executors.programs import answering, eventually, program, task, tasks, values
 
 pytestmark = pytest.mark.faults
 # ruff: noqa: ASYNC240 - small files in memory, read while nothing else runs on the loop
-
-uvloop.new_event_loop().close()  # libuv makes a pipe for the whole process with its first loop
 
 Pool = Callable[..., ProcessExecutor]
 
@@ -282,6 +282,73 @@ async def test_an_abandoned_task_that_does_not_end_is_killed(pool: Pool, events:
         await asyncio.wait([call])
         assert await values(executor, fine, [task(fine)]) == ["fine"]
     assert "'endless' was cancelled" in lost(events)[0]
+
+
+# -- blocks ----------------------------------------------------------------------------------
+
+
+def writing(then: Callable[[Task], Any]) -> Any:
+    """A program that writes a block in shared memory and one on disk, and then does something."""
+
+    def run(environment: TaskEnvironment, task: Task) -> TaskResult:
+        refs = []
+        for spill in (False, True):
+            path, _ = environment.writer.write([b"content"], spill=spill)
+            refs.append(BlockRef("lines", None, path, 0, 7, args=("utf-8", "strict")))
+        then(task)
+        return TaskResult(task.id, outputs=tuple(refs))
+
+    return program(run)
+
+
+def files(directory: BlockDirectory) -> list[str]:
+    return [*os.listdir(directory.path), *os.listdir(directory.spill_path)]
+
+
+async def test_what_a_dead_attempt_wrote_is_removed_and_what_others_wrote_is_kept(
+    pool: Pool, directory: BlockDirectory
+) -> None:
+    """A1: deaths do not fill the memory"""
+
+    def die(task: Task) -> None:
+        if task.partition == 2 and task.attempt == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    stage = writing(die)
+    async with pool(1) as executor:
+        results = await executor.run(stage, tasks(stage, 4))
+        kept = [os.path.basename(ref.path) for result in results for ref in result.outputs]
+        assert sorted(files(directory)) == sorted(kept)
+        assert len(kept) == 8
+
+
+async def test_the_blocks_of_a_cancelled_call_are_removed(pool: Pool, directory: BlockDirectory) -> None:
+    stage = writing(lambda task: time.sleep(0.05))
+    async with pool(term_grace_s=20.0) as executor:
+        call = asyncio.create_task(executor.run(stage, tasks(stage, 50)))
+        await eventually(lambda: executor.statistics().tasks_done > 3)
+        call.cancel()
+        await asyncio.wait([call])
+        await eventually(lambda: executor.statistics().tasks_running == 0)
+        assert files(directory) == []
+
+
+async def test_random_kills_lose_no_task_and_double_none(pool: Pool, directory: BlockDirectory) -> None:
+    """A1, A2: the sums of what is read back are those of what was asked for"""
+    stage = writing(lambda task: time.sleep(0.002))
+    draw = random.Random(20)
+    async with pool(3, task_attempts_max=1000, worker_restarts_max=1000) as executor:
+        call = asyncio.create_task(executor.run(stage, tasks(stage, 600)))
+        for _ in range(15):
+            await eventually(lambda: executor.statistics().tasks_running == 3 or call.done())
+            await asyncio.sleep(draw.random() * 0.01)
+            os.kill(draw.choice(pids(executor)), signal.SIGKILL)
+        results = await call
+        assert [result.task for result in results] == list(range(600))
+        paths = {ref.path for result in results for ref in result.outputs}
+        assert len(paths) == 1200
+        assert len(files(directory)) == 1200
+        assert executor.statistics().tasks_done == 600
 
 
 # -- memory ----------------------------------------------------------------------------------
@@ -676,8 +743,6 @@ async def test_a_retried_task_is_the_same_but_for_its_attempt_number(pool: Pool)
     """A27: with seeds in the parameters a retry computes the same"""
 
     def draw(task: Task) -> Any:
-        import random
-
         if task.attempt == 1:
             os._exit(1)
         return random.Random(task.params["seed"]).random(), task.batch, task.attempt

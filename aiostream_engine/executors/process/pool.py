@@ -18,22 +18,12 @@ from ...config import PoolConfig
 from ...errors import LifecycleError, OptionError, UnpicklableError, WorkerLostError, WorkerStartError
 from ...observe.events import Event, WorkerLost
 from ..base import Executor, ExecutorStatistics, Program, Task, TaskFailure, TaskResult
+from ..leftovers import discard_results, sweep_attempt
 from ..nested import refuse_inside_worker
-from .machine import (
-    Break,
-    Complete,
-    Fail,
-    Instruction,
-    JobSpec,
-    Lost,
-    Machine,
-    Send,
-    StartWorker,
-    StopWorker,
-    Terminate,
-)
+from .instructions import Break, Complete, Fail, Instruction, Lost, Send, StartWorker, StopWorker, Terminate
+from .machine import JobSpec, Machine
 from .wire import Frame, Kind, decode_reply, encode_frame
-from .worker import WorkerSetup
+from .worker import WorkerSetup, attempt_prefix
 from .worker_handle import ProcessSettings, WorkerHandle
 
 __all__ = ["ProcessExecutor"]
@@ -92,10 +82,11 @@ class ProcessExecutor(Executor):
         self._machine = Machine(workers, self._config)
         self._workers: list[WorkerHandle | None] = [None] * workers
         self._steps = [""] * workers
+        self._attempts = [0] * workers
         self._calls: dict[int, _Call] = {}
         self._call_of_job: dict[int, int] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._number = next(_executors)
+        self._prefix = f"w{next(_executors):x}"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opened: asyncio.Future[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -215,6 +206,9 @@ class ProcessExecutor(Executor):
         self._perform(instructions)
         try:
             await call.done
+        except BaseException:
+            discard_results(self._directory.ledger, call.results.values())
+            raise
         finally:
             self._forget(number, call)
         return [call.results[index] for index in range(len(tasks))]
@@ -265,26 +259,32 @@ class ProcessExecutor(Executor):
 
     def on_frame(self, worker: WorkerHandle, frame: Frame) -> None:
         """A worker is ready or has a result."""
-        now = self._now()
-        if frame.kind == Kind.READY:
-            self._perform(self._machine.ready(worker.slot, worker.generation, now))
-            self._check_opened()
-        elif frame.kind == Kind.RESULT:
+        if frame.kind == Kind.RESULT:
             result, rss_bytes = self._decode(frame.payload, worker.slot)
             self._steps[worker.slot] = ""
-            failed = result.failure is not None
-            self._perform(
-                self._machine.result(
-                    worker.slot,
-                    worker.generation,
-                    frame.number,
-                    result,
-                    now,
-                    failed=failed,
-                    rss_bytes=rss_bytes,
-                    last=worker.ended,
-                )
+            self._take_result(worker, frame.number, result, rss_bytes)
+        elif frame.kind == Kind.READY and self._closing is None:
+            self._perform(self._machine.ready(worker.slot, worker.generation, self._now()))
+            self._check_opened()
+
+    def _take_result(self, worker: WorkerHandle, number: int, result: TaskResult, rss_bytes: int) -> None:
+        orders: list[Instruction] = []
+        if self._closing is None:
+            orders = self._machine.result(
+                worker.slot,
+                worker.generation,
+                number,
+                result,
+                self._now(),
+                failed=result.failure is not None,
+                rss_bytes=rss_bytes,
+                last=worker.ended,
             )
+        if not orders or not isinstance(orders[0], Complete):  # stale: nobody will see it
+            discard_results(self._directory.ledger, [result])
+        if result.failure is not None and not any(result.blocks()):
+            sweep_attempt(self._directory, attempt_prefix(self._prefix, number))
+        self._perform(orders)
 
     def _decode(self, payload: bytes | bytearray, slot: int) -> tuple[TaskResult, int]:
         try:
@@ -302,6 +302,8 @@ class ProcessExecutor(Executor):
     def on_exit(self, worker: WorkerHandle, reason: str) -> None:
         """A worker is gone."""
         self._workers[worker.slot] = None
+        if self._steps[worker.slot]:
+            sweep_attempt(self._directory, attempt_prefix(self._prefix, self._attempts[worker.slot]))
         self._steps[worker.slot] = ""
         self._lines_dropped += worker.rate_limit.dropped
         if worker.error_tail and not self._machine.opened:
@@ -369,6 +371,7 @@ class ProcessExecutor(Executor):
             frames.append(encode_frame(Kind.PROGRAM, 0, program))
         frames.append(encode_frame(Kind.TASK, order.number, payload))
         self._steps[order.slot] = call.program.step
+        self._attempts[order.slot] = order.number
         self._worker(order.slot).send(frames)
 
     def _settle(self, job: int, result: TaskResult) -> None:
@@ -392,7 +395,7 @@ class ProcessExecutor(Executor):
             slot,
             self._directory.path,
             self._directory.spill_path,
-            f"w{self._number:x}-{slot:x}-",
+            self._prefix,
             self._config.message_bytes_max,
             tuple(sys.argv),
         )

@@ -25,7 +25,7 @@ from ..nested import WORKER_VARIABLE
 from ..task import TaskEnvironment, describe
 from .wire import Frame, FrameBuffer, Kind, Reply, WireError, encode_frame
 
-__all__ = ["WorkerSetup", "main"]
+__all__ = ["WorkerSetup", "attempt_prefix", "main"]
 
 RSS_INTERVAL_S = 0.1
 OOM_SCORE_RAISE = 500
@@ -41,6 +41,11 @@ class WorkerSetup(NamedTuple):
     prefix: str
     message_bytes_max: int
     argv: tuple[str, ...] = ()
+
+
+def attempt_prefix(prefix: str, number: int) -> str:
+    """How the names of all block files of one attempt begin, so that they can be found if it dies."""
+    return f"{prefix}-{number:x}-"
 
 
 def main() -> NoReturn:
@@ -146,6 +151,7 @@ class _Worker:
         self._connection = connection
         self._setup = setup
         self._pid = os.getpid()
+        self._attempt = 0
         self._environment = TaskEnvironment(self._writer(), setup.slot)
         self._rss = _ResidentMemory()
         sys.argv[:] = setup.argv
@@ -153,7 +159,8 @@ class _Worker:
         os.register_at_fork(after_in_child=self._in_forked_child)
 
     def _writer(self) -> BlockWriter:
-        prefix = f"{self._setup.prefix}{os.getpid():x}"
+        # The process id keeps the names of a fork of user code apart from those of its parent.
+        prefix = f"{attempt_prefix(self._setup.prefix, self._attempt)}{os.getpid():x}"
         return BlockWriter(self._setup.directory, self._setup.spill_directory, prefix)
 
     def _in_forked_child(self) -> None:
@@ -173,6 +180,8 @@ class _Worker:
         return frame.kind != Kind.STOP
 
     def _run(self, frame: Frame) -> None:
+        self._attempt = frame.number
+        self._environment.writer = self._writer()
         result = self._result(frame.payload)
         self._stay_single()
         payload = self._encoded(result)

@@ -7,22 +7,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aiostream_engine.config import PoolConfig
-from aiostream_engine.executors.process.machine import (
-    BACKOFF_MAX_S,
-    START_FAILURES_MAX,
+from aiostream_engine.executors.process.instructions import (
     Abort,
     Break,
     Complete,
     Fail,
     Instruction,
-    JobSpec,
     Lost,
-    Machine,
     Send,
     StartWorker,
     StopWorker,
     Terminate,
 )
+from aiostream_engine.executors.process.machine import BACKOFF_MAX_S, START_FAILURES_MAX, JobSpec, Machine
 
 
 def opened(slots: int = 2, **options: Any) -> Machine:
