@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from .blocks.pickling import dumps
 from .operators import kernels
 from .operators.function import Fn
 from .operators.kernels import kernel
@@ -103,7 +103,7 @@ class PairOperations:
     ) -> RDD[Any]:
         """Values of a key added to a value of another type, then those to each other."""
         fn = as_fn(seq_op, "aggregate_by_key")
-        create = kernel(kernels.created_from_zero, pickle.dumps(zero), fn)
+        create = kernel(kernels.created_from_zero, dumps(zero), fn)
         return self.combine_by_key(create, fn, comb_op, partitions, name="aggregate_by_key")
 
     def group_by_key(

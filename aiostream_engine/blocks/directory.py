@@ -43,7 +43,7 @@ class BlockDirectory:
         except OSError as error:
             raise StorageError(f"cannot make a directory for blocks: {error}") from error
         self._janitor = self._start_janitor()
-        self.ledger = BlockLedger()
+        self.ledger = BlockLedger(self.path, self.spill_path)
         self.writer = BlockWriter(self.path, self.spill_path, f"d{os.getpid():x}")
 
     def _start_janitor(self) -> subprocess.Popen[bytes]:
@@ -75,17 +75,16 @@ class LedgerStatistics:
     bytes_peak: int
 
 
-def _in_own_file(ref: BlockRef) -> bool:
-    return ref.data is None and bool(ref.path) and not ref.format.startswith("file-")
-
-
 class BlockLedger:
     """Counts the references to each block file and unlinks it with the last one.
+
+    roots: directories whose files are counted; none means all files.
 
     Not thread-safe: belongs to the loop of the driver.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *roots: str) -> None:
+        self._roots = tuple(os.path.join(root, "") for root in roots)
         self._counts: Counter[str] = Counter()
         self._sizes: Counter[str] = Counter()
         self._bytes_held = 0
@@ -94,7 +93,7 @@ class BlockLedger:
     def retain(self, refs: Iterable[BlockRef]) -> None:
         """Hold the files of ``refs``; inline blocks and user files need no holding."""
         for ref in refs:
-            if _in_own_file(ref):
+            if self._owns(ref):
                 self._counts[ref.path] += 1
                 self._sizes[ref.path] += ref.length
                 self._bytes_held += ref.length
@@ -103,7 +102,7 @@ class BlockLedger:
     def release(self, refs: Iterable[BlockRef]) -> None:
         """Let go of what :meth:`retain` held; the last one removes the file."""
         for ref in refs:
-            if not _in_own_file(ref):
+            if not self._owns(ref):
                 continue
             path = ref.path
             if path not in self._counts:
@@ -113,6 +112,12 @@ class BlockLedger:
             self._bytes_held -= ref.length
             if self._counts[path] <= 0:
                 self._forget(path)
+
+    def _owns(self, ref: BlockRef) -> bool:
+        """True for files of the engine; those of the user and of the journal are not ours to remove."""
+        if ref.data is not None or not ref.path or ref.format.startswith("file-"):
+            return False
+        return not self._roots or ref.path.startswith(self._roots)
 
     def _forget(self, path: str) -> None:
         del self._counts[path]

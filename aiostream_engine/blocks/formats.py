@@ -31,6 +31,7 @@ from typing import IO, Any
 
 from ..errors import CorruptionError
 from ..types import BlockRef
+from .pickling import dumps
 from .storage import read_bytes
 
 __all__ = ["TEXT_FORMATS", "count_lines", "encode_records", "read_chunks", "register_format", "text_chunks"]
@@ -62,7 +63,7 @@ def read_chunks(ref: BlockRef) -> Iterator[Sequence[Any]]:
 
 def encode_records(records: Sequence[Any]) -> bytes:
     """Records as the payload of a ``pickle`` block."""
-    return pickle.dumps(records, protocol=5)
+    return dumps(records)
 
 
 # -- text ------------------------------------------------------------------------------------

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-import pickle
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ..blocks.pickling import dumps
 from .atomic_file import write_atomically
 
 __all__ = ["save_pickle_partition", "save_text_partition"]
@@ -27,7 +27,7 @@ def _text(records: Iterable[Any]) -> Iterator[bytes]:
 
 def save_pickle_partition(directory: str, index: int, records: Iterable[Any]) -> int:
     """``part-<index>`` as a sequence of pickled lists. Gives the bytes written."""
-    chunks = (pickle.dumps(chunk, protocol=5) for chunk in _chunks(records))
+    chunks = (dumps(chunk) for chunk in _chunks(records))
     return write_atomically(os.path.join(directory, f"part-{index:05d}"), chunks)
 
 

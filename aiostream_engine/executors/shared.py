@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from ..blocks.pickling import dumps
 from ..blocks.storage import read_bytes
 from ..errors import LifecycleError, UnpicklableError
 from ..types import BlockRef
@@ -85,7 +86,7 @@ class _WorkerBroadcast:
 def broadcast_payload(value: Any) -> bytes:
     """The value as bytes; raises UnpicklableError."""
     try:
-        return pickle.dumps(value, protocol=5)
+        return dumps(value)
     except Exception as error:
         raise UnpicklableError(f"the broadcast value cannot be pickled: {error}") from error
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..blocks.formats import count_lines, encode_records, read_chunks, text_chunks
+from ..blocks.pickling import dumps
 from ..blocks.storage import read_bytes
 from ..errors import AiostreamError, BadKeyError
 from ..operators.codegen import DROP, Compiled, compile_stage
@@ -85,6 +86,7 @@ class TaskRuntime:
         self.environment = environment
         self.task = task
         self.index = task.partition
+        self.indices: tuple[int, ...] = task.params.get("indices", ())
         self.records_in = 0
         self.records_out = 0
         self._outputs: list[BlockRef] = []
@@ -173,7 +175,7 @@ class TaskRuntime:
     def value(self, value: Any) -> None:
         """The result of an action."""
         try:
-            self._value = pickle.dumps(value, protocol=5)
+            self._value = dumps(value)
         except Exception as error:
             raise FailureSignal(
                 describe(error, "result", kind="unpicklable", record=bounded_repr(value))
@@ -349,7 +351,7 @@ def _same(value: Any) -> Any:
 
 def _picklable(value: Any) -> bool:
     try:
-        pickle.dumps(value, protocol=5)
+        dumps(value)
     except Exception:
         return False
     return True

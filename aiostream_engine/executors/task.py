@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from ..blocks.pickling import dumps
 from ..blocks.storage import BlockWriter
 from ..errors import AiostreamError, BlocksReleasedError, CorruptionError, StorageError
 from .base import Task, TaskFailure, TaskResult
@@ -88,7 +89,7 @@ class TaskEnvironment:
 
     def _with_accumulators(self, result: TaskResult) -> TaskResult:
         try:
-            return result._replace(accumulators=pickle.dumps(self.accumulators, protocol=5))
+            return result._replace(accumulators=dumps(self.accumulators))
         except Exception as error:
             return TaskResult(result.task, failure=describe(error, "accumulator", kind="unpicklable"))
 

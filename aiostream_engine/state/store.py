@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..blocks.pickling import dumps
 from ..errors import CorruptionError
 
 __all__ = ["Changes", "MemoryStore"]
@@ -34,7 +35,7 @@ class Changes:
 
     def dump(self) -> bytes:
         """The changes as a block of the changelog."""
-        return pickle.dumps(("changes", self.changed, self.removed, self.touched), protocol=5)
+        return dumps(("changes", self.changed, self.removed, self.touched))
 
 
 class MemoryStore:
@@ -93,7 +94,7 @@ class MemoryStore:
 
     def snapshot(self) -> bytes:
         """The whole partition as a block."""
-        return pickle.dumps(("snapshot", self.entries, self.touched), protocol=5)
+        return dumps(("snapshot", self.entries, self.touched))
 
     @classmethod
     def restore(cls, payloads: Iterable[bytes | memoryview], version: int) -> MemoryStore:
