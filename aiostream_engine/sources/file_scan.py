@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
+from ..clock import Clock
 from ..errors import SourceError
 
 __all__ = [
@@ -191,24 +192,28 @@ class FileScan:
         self._entries_max = entries_max
         self._watched: dict[FoundFile, float] = {}
 
-    def run(self, known: KnownFiles, files_max: int, wall: float, monotonic: float) -> ScanResult:
+    def run(self, known: KnownFiles, files_max: int, clock: Clock) -> ScanResult:
         """Look once. Raises OSError when the directory is not there, SourceError over ``entries_max``.
 
         known: the files that were read.
         files_max: most files to give; the first ones in order, whatever there are more.
-        wall, monotonic: seconds now; a file is settled when its time is ``settled_for_s`` ago, or
-            when it was seen unchanged for so long, which needs no clock in common with its host.
+        clock: a file is settled when its time is ``settled_for_s`` ago, or when it was seen
+            unchanged for so long, which needs no clock in common with its host.
         """
         result = ScanResult()
         watched: dict[FoundFile, float] = {}
         candidates = self._unknown(known, result)
-        settled = (file for file in candidates if self._is_settled(file, watched, result, wall, monotonic))
+        settled = (file for file in candidates if self._is_settled(file, watched, result, clock))
         key = self._key
         files = heapq.nsmallest(files_max + 1, settled, key=key)
         result.more = len(files) > files_max
         result.files = files[:files_max]
         self._watched = watched
         return result
+
+    def all_unknown(self, known: KnownFiles) -> Iterator[FoundFile]:
+        """All unknown files, settled or not, in no order. Raises as :meth:`run`."""
+        return self._unknown(known, ScanResult())
 
     def _key(self, file: FoundFile) -> tuple[int | str, str]:
         return (file.mtime_ns if self._order == "mtime" else file.path, file.path)
@@ -260,18 +265,14 @@ class FileScan:
         return FoundFile(entry.path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
     def _is_settled(
-        self,
-        file: FoundFile,
-        watched: dict[FoundFile, float],
-        result: ScanResult,
-        wall: float,
-        monotonic: float,
+        self, file: FoundFile, watched: dict[FoundFile, float], result: ScanResult, clock: Clock
     ) -> bool:
-        if self._settled_for_s <= 0 or wall - file.mtime_ns / 1e9 >= self._settled_for_s:
+        if self._settled_for_s <= 0 or clock.time() - file.mtime_ns / 1e9 >= self._settled_for_s:
             return True
         # Keyed by size and time, too: a change starts the watch anew.
-        since = watched[file] = self._watched.get(file, monotonic)
-        if monotonic - since >= self._settled_for_s:
+        now = clock.monotonic()
+        since = watched[file] = self._watched.get(file, now)
+        if now - since >= self._settled_for_s:
             return True
         result.unsettled += 1
         return False

@@ -29,7 +29,8 @@ _log = logging.getLogger(__name__)
 MIB = 1024 * 1024
 _FILES_NAMED_MAX = 100
 _HEADS_AT_START_MAX = 20_000
-_FAR_MORE_THAN_A_SCAN_TAKES = 4
+_POLL_S_MIN = 0.01
+_SCANS_PER_POLL_MIN = 4  # between batches at most a fifth of the time is spent on listing
 
 
 class FileSource(ReplayableSource):
@@ -107,6 +108,8 @@ class FileSource(ReplayableSource):
             remembered_files_max=remembered_files_max,
         )
         check_seconds("list_timeout_s", list_timeout_s)
+        if not (list_interval_s >= 0 and settled_for_s >= 0):
+            raise OptionError("list_interval_s and settled_for_s are seconds, at least 0")
         if order not in ("mtime", "name"):
             raise OptionError(f"order {order!r} is not known: use 'mtime' or 'name'")
         self._file_format = FileFormat(
@@ -275,11 +278,10 @@ class FileSource(ReplayableSource):
                 raise SourceError(f"{pattern.path} is not a directory; must_exist=False waits for it")
 
     def _identify_all(self) -> list[FileIdentity]:
-        """What is there at start; runs in the thread."""
-        result = self._scan.run(self._memory, self._memory.files_max + 1, math.inf, 0.0)
+        """What is there at start, settled or not; runs in the thread."""
         return [
             (identify(file) if number < _HEADS_AT_START_MAX else None) or FileIdentity(*file[1:], 0, 0)
-            for number, file in enumerate(result.files)
+            for number, file in enumerate(self._scan.all_unknown(self._memory))
         ]
 
     async def _list_for_batch(self) -> None:
@@ -293,13 +295,9 @@ class FileSource(ReplayableSource):
 
     def _begin_listing(self) -> asyncio.Future[ScanResult]:
         if self._listing is None:
-            clock = self.context.clock
-            wall, monotonic = clock.time(), clock.monotonic()
-            files_max = self._files_per_batch_max
-            self._listing_began = monotonic
-            self._listing = self._thread.submit(
-                lambda: self._scan.run(self._memory, files_max, wall, monotonic)
-            )
+            clock, files_max = self.context.clock, self._files_per_batch_max
+            self._listing_began = clock.monotonic()
+            self._listing = self._thread.submit(lambda: self._scan.run(self._memory, files_max, clock))
             self._listing.add_done_callback(self._take_listing)
         return self._listing
 
@@ -333,7 +331,7 @@ class FileSource(ReplayableSource):
         """Look between batches, so that the as-soon-as-data trigger hears of new files."""
         clock = self.context.clock
         while (self._follow or not self._complete) and self._failure is None:
-            pause = max(self._list_interval_s, self._listing_took * _FAR_MORE_THAN_A_SCAN_TAKES)
+            pause = max(self._list_interval_s, _POLL_S_MIN, self._listing_took * _SCANS_PER_POLL_MIN)
             await clock.sleep_until(max(self._listed_at, clock.monotonic()) + pause)
             # A listing beside a cut would find again what that cut is taking.
             if not self._cutting and not self._ready and clock.monotonic() - self._listed_at >= pause:
