@@ -58,7 +58,10 @@ class AsyncCalls:
         return iter(lambda: list(itertools.islice(iterator, self.batch_size)), [])
 
     async def round(
-        self, arguments: Sequence[Any], sleep: Callable[[float], Awaitable[Any]], on_failed: Callable[[CallFailed], None]
+        self,
+        arguments: Sequence[Any],
+        sleep: Callable[[float], Awaitable[Any]],
+        on_failed: Callable[[CallFailed], None],
     ) -> list[Any]:
         """Results of one round of calls; the first failure that is not skipped cancels the rest.
 

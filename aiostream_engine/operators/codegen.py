@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import itertools
 from collections import _count_elements  # type: ignore[attr-defined]
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any
 
 from .structure import (
@@ -21,8 +22,8 @@ from .structure import (
     Leaf,
     Merge,
     Multi,
-    PartitionOp,
     Partitioned,
+    PartitionOp,
     Record,
     RecordOp,
     StateScan,
@@ -38,6 +39,9 @@ __all__ = ["DROP", "Compiled", "compile_stage"]
 
 # A list of results is handed on when it is this long, so that memory stays bounded.
 RECORDS_BUFFERED_MAX = 65_536
+
+# Each step that gives many records is a loop in a loop, and Python nests about twenty blocks.
+FLAT_STEPS_MAX = 8
 
 DROP = object()  # what a recovered step gives for a record that goes no further
 _numbers = itertools.count(1)
@@ -55,16 +59,22 @@ class Compiled:
     run: Callable[[Any], None]
     filename: str
     lines: dict[int, tuple[str, str | None]]
+    steps_of_code: dict[int, str]
 
     def blame(self, error: BaseException) -> tuple[str, Any, bool]:
         """The step at fault, the record in its hand, and whether there was one."""
         step, record, found = "stage", None, False
+        variable: str | None = None
         trace: TracebackType | None = error.__traceback__
         while trace is not None:
-            if trace.tb_frame.f_code.co_filename == self.filename:
-                name, variable = self.lines.get(trace.tb_lineno, ("stage", None))
-                step, found = name, variable in trace.tb_frame.f_locals
-                record = trace.tb_frame.f_locals.get(variable) if variable else None
+            frame = trace.tb_frame
+            if frame.f_code.co_filename == self.filename:
+                step, variable = self.lines.get(trace.tb_lineno, ("stage", None))
+                found = variable in frame.f_locals
+                record = frame.f_locals.get(variable) if variable else None
+            elif variable is None:
+                # A generator of a partition step runs when a later step asks it for records.
+                step = self.steps_of_code.get(id(frame.f_code), step)
             trace = trace.tb_next
         return step, record, found
 
@@ -76,7 +86,21 @@ def compile_stage(structure: Structure, terminal: Terminal, source_step: str = "
     source = "\n".join(emitter.functions + emitter.lines) + "\n"
     filename = f"<stage {next(_numbers)}>"
     exec(compile(source, filename, "exec"), emitter.names)
-    return Compiled(source, emitter.names["stage"], filename, emitter.line_table())
+    return Compiled(source, emitter.names["stage"], filename, emitter.line_table(), emitter.steps_of_code())
+
+
+def _codes_of(call: Any) -> Iterator[CodeType]:
+    """The code objects that run when ``call`` is called, as far as they can be seen."""
+    if isinstance(call, partial):
+        for part in (call.func, *call.args):
+            yield from _codes_of(part)
+        return
+    code = getattr(call, "__code__", None)
+    if code is None:
+        code = getattr(getattr(type(call), "__call__", None), "__code__", None)  # noqa: B004
+    if isinstance(code, CodeType):
+        yield code
+        yield from (constant for constant in code.co_consts if isinstance(constant, CodeType))
 
 
 @dataclass
@@ -90,7 +114,9 @@ class _Emitter:
     in_function: bool = False
     leaves: int = 0
     states: int = 0
+    indices: int = 0
     serial: int = 0
+    codes: dict[int, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.names.update(DROP=DROP, flatten=chain.from_iterable, chain=chain, count=_count_elements)
@@ -106,6 +132,9 @@ class _Emitter:
     def line_table(self) -> dict[int, tuple[str, str | None]]:
         shift = len(self.functions)
         return {line + (0 if inner else shift): (step, var) for inner, line, step, var in self.marks}
+
+    def steps_of_code(self) -> dict[int, str]:
+        return {code: min(steps) for code, steps in self.codes.items() if len(steps) == 1}
 
     def name(self, prefix: str, value: Any = None) -> str:
         self.serial += 1
@@ -132,17 +161,25 @@ class _Emitter:
             case Record():
                 return self.generator(node), False, self.chain_of(node)[0][-1].step
             case Partitioned(op, child):
-                return self.call(op, self.flat(child)), False, op.step
+                return self.assigned(self.call(op, self.flat(child)), op.step), False, op.step
             case Multi(op, children):
-                return self.call(op, f"[{', '.join([self.flat(child) for child in children])}]"), False, op.step
+                call = self.call(op, f"[{', '.join([self.flat(child) for child in children])}]")
+                return self.assigned(call, op.step), False, op.step
             case StateScan(spec, step, children):
-                self.states += 1
-                number = self.states - 1
+                # Numbered behind the states of its children, as the planner lists them.
                 inputs = ", ".join([self.flat(child) for child in children])
-                return f"rt.state({number}, {self.name('spec', spec)}, [{inputs}])", False, step
+                self.states += 1
+                call = f"rt.state({self.states - 1}, {self.name('spec', spec)}, [{inputs}])"
+                return self.assigned(call, step), False, step
             case Concat(children):
                 return self.concat(children)
         raise TypeError(f"unknown structure {node!r}")
+
+    def assigned(self, expression: str, step: str) -> str:
+        """A line of its own, so that the call can be blamed, and calls do not nest without end."""
+        name = self.name("s")
+        self.write(f"{name} = {expression}", step)
+        return name
 
     def concat(self, children: tuple[Structure, ...]) -> tuple[str, bool, str]:
         parts = [self.iterable(child) for child in children]
@@ -157,14 +194,21 @@ class _Emitter:
         return f"flatten({text})" if chunked else text
 
     def call(self, op: PartitionOp, argument: str) -> str:
-        first = {"": "", "index": "rt.index, ", "task": "rt, "}[op.passes]
+        for code in _codes_of(op.fn.call):
+            self.codes.setdefault(id(code), set()).add(op.step)
+        first = {"": "", "index": f"rt.indices[{self.indices}], ", "task": "rt, "}[op.passes]
+        self.indices += op.passes == "index"
         return f"{self.name('p', op.fn.call)}({first}{argument})"
 
     @staticmethod
     def chain_of(node: Structure) -> tuple[list[RecordOp], Structure]:
         """The record steps from the bottom up, and what they stand on."""
         ops: list[RecordOp] = []
+        flat = 0
         while isinstance(node, Record):
+            flat += node.op.kind.startswith("flat")
+            if flat > FLAT_STEPS_MAX:
+                break
             ops.append(node.op)
             node = node.child
         return ops[::-1], node
@@ -283,7 +327,10 @@ class _Emitter:
                 else:
                     self.to_buckets(structure, partitioner)
             case ToValue(step, fn, passes):
-                self.write(f"rt.value({self.call(PartitionOp(step, fn, passes), self.flat(structure))})", step)
+                records = self.flat(structure)
+                first = "rt.index, " if passes == "index" else ""
+                call = self.call(PartitionOp(step, fn), f"{first}{records}")
+                self.write(f"rt.value({call})", step)
             case CountTerminal():
                 self.count_records(structure)
 
@@ -316,7 +363,9 @@ class _Emitter:
             self.count_keys(ops, text, chunked, step)
         else:
             self.loop(text, chunked, step, ops, lambda x: self.combine(terminal, x))
-        self.write(f"rt.combined({self.name('partitioner', terminal.partitioner)}, acc)", terminal.combiner.step)
+        self.write(
+            f"rt.combined({self.name('partitioner', terminal.partitioner)}, acc)", terminal.combiner.step
+        )
 
     def count_keys(self, ops: list[RecordOp], text: str, chunked: bool, step: str) -> None:
         """Counting in C: whole chunks, or whole results of a last ``flat_map``, at a time."""
@@ -327,7 +376,9 @@ class _Emitter:
         elif ops[-1].kind == "flat_map" and ops[-1].policy is None:
             last = ops[-1]
             call = self.application(last)
-            self.loop(text, chunked, step, ops[:-1], lambda x: self.write(f"count(acc, {call(x)})", last.step, x))
+            self.loop(
+                text, chunked, step, ops[:-1], lambda x: self.write(f"count(acc, {call(x)})", last.step, x)
+            )
         else:
             add = "acc[{0}] = acc.get({0}, 0) + 1"
             self.loop(text, chunked, step, ops, lambda x: self.write(add.format(x), ops[-1].step, x))

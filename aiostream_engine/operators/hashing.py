@@ -57,7 +57,9 @@ def _hash_other(key: Any) -> int:
         if isinstance(key, kinds):
             return rule(key)
     if dataclasses.is_dataclass(key) and type(key).__hash__ is not None:
-        return _hash_tuple(tuple(getattr(key, field.name) for field in dataclasses.fields(key) if field.compare))
+        return _hash_tuple(
+            tuple(getattr(key, field.name) for field in dataclasses.fields(key) if field.compare)
+        )
     raise BadKeyError(
         f"{_bounded(key)} of type {type(key).__name__} cannot be a key: use a str, number, bytes, None, a "
         "tuple or frozen dataclass of those, or give its class a __stable_hash__() method"
@@ -73,7 +75,11 @@ def _hash_number(key: Any) -> int:
 def _hash_time(key: Any) -> int:
     if isinstance(key, datetime.datetime) and key.tzinfo is not None:
         key = key.astimezone(datetime.UTC)  # equal instants of two zones are equal keys
-    return crc32(key.isoformat().encode()) if not isinstance(key, datetime.timedelta) else crc32(str(key).encode())
+    return (
+        crc32(key.isoformat().encode())
+        if not isinstance(key, datetime.timedelta)
+        else crc32(str(key).encode())
+    )
 
 
 def _hash_set(key: frozenset[Any]) -> int:

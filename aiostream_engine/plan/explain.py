@@ -52,7 +52,10 @@ def stream_graph(outputs: Sequence[OutputNode], inputs: Sequence[StreamNode] = (
 
 def _details(node: StreamNode) -> str:
     if isinstance(node, InputStream):
-        kind = next((base.__name__ for base in type(node.source).__mro__ if base.__module__.endswith("sources.base")), "")
+        kind = next(
+            (base.__name__ for base in type(node.source).__mro__ if base.__module__.endswith("sources.base")),
+            "",
+        )
         return f" ({kind}, every {node.slide_ms} ms)"
     if isinstance(node, WindowStream | InverseWindowStream):
         return f" (window {node.window_ms} ms, slide {node.slide_ms} ms)"

@@ -7,7 +7,7 @@ print them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,7 +141,19 @@ class Deferred(_Base):
     resolve: Callable[[Any, tuple[Source, ...]], Awaitable[Node]]
 
 
-Node = Source | Narrow | Union | Aligned | Coalesced | Zipped | Cartesian | Exchange | StateNode | Side | Deferred
+Node = (
+    Source
+    | Narrow
+    | Union
+    | Aligned
+    | Coalesced
+    | Zipped
+    | Cartesian
+    | Exchange
+    | StateNode
+    | Side
+    | Deferred
+)
 
 
 def parents_of(node: Node) -> tuple[Node, ...]:
@@ -158,8 +170,11 @@ def parents_of(node: Node) -> tuple[Node, ...]:
     return ()
 
 
-def walk_nodes(node: Node) -> Iterator[Node]:
-    """All nodes of a lineage, parents first, each once."""
+def walk_nodes(node: Node, replaced: Mapping[int, Node] | None = None) -> Iterator[Node]:
+    """All nodes of a lineage, parents first, each once.
+
+    replaced: nodes by the id of those whose place they take; of these the parents are visited.
+    """
     seen: set[int] = set()
     stack: list[tuple[Node, bool]] = [(node, False)]
     while stack:
@@ -169,4 +184,5 @@ def walk_nodes(node: Node) -> Iterator[Node]:
         elif current.id not in seen:
             seen.add(current.id)
             stack.append((current, True))
-            stack.extend((parent, False) for parent in reversed(parents_of(current)))
+            instead = replaced.get(current.id, current) if replaced else current
+            stack.extend((parent, False) for parent in reversed(parents_of(instead)))

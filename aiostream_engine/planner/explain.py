@@ -105,7 +105,13 @@ def _label(structure: Structure) -> str:
 
 def _terminal(terminal: Terminal) -> str:
     if isinstance(terminal, ToBuckets):
-        how = "count" if terminal.counter else f"combine {terminal.combiner.step}" if terminal.combiner else "move"
+        how = (
+            "count"
+            if terminal.counter
+            else f"combine {terminal.combiner.step}"
+            if terminal.combiner
+            else "move"
+        )
         return f"{how} to {terminal.partitioner.partitions} by {type(terminal.partitioner).__name__}"
     return {"ToBlocks": "blocks", "CountTerminal": "count"}.get(type(terminal).__name__, "value")
 
@@ -114,8 +120,8 @@ def _code(plan: JobPlan, programs: ProgramCache) -> str:
     parts = []
     for stage in plan.stages:
         for structure in _distinct(plan, stage.id):
-            source = StageProgram(*programs.optimised(structure, stage.terminal), stage.name).compiled().source
+            source = (
+                StageProgram(*programs.optimised(structure, stage.terminal), stage.name).compiled().source
+            )
             parts.append(f"# stage {stage.id}: {stage.name or 'result'}\n{source}")
     return "\n".join(parts)
-
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from ..errors import InternalError
 from ..operators.structure import (
@@ -22,6 +23,7 @@ from ..operators.structure import (
     StateScan,
     Structure,
     Terminal,
+    ToBlocks,
     ToBuckets,
     children_of,
 )
@@ -36,18 +38,23 @@ from ..plan.nodes import (
     StateNode,
     Union,
     Zipped,
+    walk_nodes,
 )
 from ..types import BlockRef
 
 __all__ = ["JobPlan", "PartitionPlan", "Pending", "Stage", "StateUse", "plan_job"]
 
+# Trees are pickled, hashed and compared by recursion: a longer chain of steps is run in pieces.
+DEPTH_MAX = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The blocks that reducer ``reducer`` gets from all tasks of stage ``stage``."""
+    """The blocks that reducer ``reducer`` gets from all tasks of stage ``stage``, or that one task makes."""
 
     stage: int
     reducer: int
+    task: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +74,18 @@ Input = tuple[BlockRef, ...] | Pending
 
 @dataclass(frozen=True, slots=True)
 class PartitionPlan:
-    """What one task does, and on what: leaves of ``structure`` take ``inputs`` in order."""
+    """What one task does, and on what: leaves of ``structure`` take ``inputs`` in order.
+
+    indices: for each step that is given the index of its partition, in order, that index: after a
+        union or a coalesce it is not the number of the task.
+    depth: how deep the tree is.
+    """
 
     structure: Structure
     inputs: tuple[Input, ...]
     states: tuple[StateUse, ...] = ()
+    indices: tuple[int, ...] = ()
+    depth: int = 1
 
 
 @dataclass(slots=True)
@@ -87,7 +101,7 @@ class Stage:
 
 @dataclass(slots=True)
 class JobPlan:
-    """The stages of one job, in an order in which each comes after what it needs; the last gives the result."""
+    """The stages of one job, each after those that it needs; the last gives the result."""
 
     stages: list[Stage] = field(default_factory=list)
 
@@ -103,6 +117,8 @@ def plan_job(node: Node, terminal: Terminal, known: Mapping[int, Node] | None = 
     known: nodes that are materialised, by id; their blocks are read instead of computing them.
     """
     planner = _Planner(known or {})
+    for item in walk_nodes(node, planner.known):  # parents first: a long lineage needs no deep recursion
+        planner.lower(item)
     partitions = planner.lower(node)
     planner.add_stage(node.name, terminal, partitions)
     return planner.plan
@@ -135,7 +151,7 @@ class _Planner:
                 leaf = Leaf(node.format, node.format_args)
                 return [PartitionPlan(leaf, (part,)) for part in node.parts]
             case Narrow():
-                return self._map(self.lower(node.parent), _applied(node.op))
+                return self._narrow(node)
             case Union():
                 return [plan for parent in node.parents for plan in self.lower(parent)]
             case Aligned():
@@ -165,8 +181,23 @@ class _Planner:
             structure = wrapped.get(id(plan.structure))
             if structure is None:
                 structure = wrapped[id(plan.structure)] = wrap(plan.structure)
-            result.append(replace(plan, structure=structure))
+            result.append(replace(plan, structure=structure, depth=plan.depth + 1))
         return result
+
+    def _narrow(self, node: Narrow) -> list[PartitionPlan]:
+        plans = self.lower(node.parent)
+        if any(plan.depth >= DEPTH_MAX for plan in plans):
+            plans = self._cut(node.name, plans)
+        mapped = self._map(plans, _applied(node.op))
+        if isinstance(node.op, PartitionOp) and node.op.passes == "index":
+            return [replace(plan, indices=(*plan.indices, index)) for index, plan in enumerate(mapped)]
+        return mapped
+
+    def _cut(self, name: str, plans: list[PartitionPlan]) -> list[PartitionPlan]:
+        """End a stage where a tree became too deep to be sent and compiled."""
+        stage = self.add_stage(name, ToBlocks(), plans)
+        leaf = Leaf("pickle")
+        return [PartitionPlan(leaf, (Pending(stage, 0, task),)) for task in range(len(plans))]
 
     def _exchange(self, node: Exchange) -> list[PartitionPlan]:
         assert node.partitioner is not None
@@ -199,18 +230,20 @@ def _multi(op: PartitionOp, row: Sequence[PartitionPlan]) -> PartitionPlan:
 def _joined(structure: Structure, row: Sequence[PartitionPlan]) -> PartitionPlan:
     inputs = tuple(item for plan in row for item in plan.inputs)
     states = tuple(use for plan in row for use in plan.states)
-    return PartitionPlan(structure, inputs, states)
+    indices = tuple(index for plan in row for index in plan.indices)
+    depth = 1 + max((plan.depth for plan in row), default=0)
+    return PartitionPlan(structure, inputs, states, indices, depth)
 
 
 def concatenated(row: Sequence[PartitionPlan]) -> PartitionPlan:
     """Several partitions as one; where all do the same to one leaf, it reads all their blocks."""
     if len(row) == 1:
         return row[0]
-    first = row[0].structure if row else None
-    same = first is not None and all(plan.structure == first for plan in row) and is_record_chain(first)
-    if same and first is not None and not any(isinstance(plan.inputs[0], Pending) for plan in row):
-        blocks = tuple(ref for plan in row for ref in plan.inputs[0] if isinstance(plan.inputs[0], tuple))
-        return PartitionPlan(first, (blocks,))
+    if row and is_record_chain(row[0].structure) and all(plan.structure == row[0].structure for plan in row):
+        inputs = [plan.inputs[0] for plan in row]
+        blocks = [blocks for blocks in inputs if not isinstance(blocks, Pending)]
+        if len(blocks) == len(row):
+            return replace(row[0], inputs=(tuple(chain.from_iterable(blocks)),))
     return _joined(Concat(tuple(plan.structure for plan in row)), row)
 
 

@@ -10,13 +10,13 @@ import asyncio
 import itertools
 import pickle
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..blocks.directory import BlockDirectory
 from ..executors.base import Executor, Task, TaskResult
 from ..operators.structure import Terminal, ToBlocks
-from ..plan.nodes import Deferred, Node, Side, Source, parents_of
+from ..plan.nodes import Deferred, Node, Side, Source, walk_nodes
 from ..planner.programs import ProgramCache
 from ..planner.stages import JobPlan, PartitionPlan, Pending, Stage, plan_job
 from ..types import BlockRef
@@ -103,6 +103,11 @@ class JobRunner:
     def kept(self, node: Node) -> Source | None:
         """The blocks of ``node`` if they exist."""
         return self._kept.get(node.id)
+
+    @property
+    def kept_nodes(self) -> Mapping[int, Source]:
+        """All blocks that are kept, by the id of their node."""
+        return self._kept
 
     def drop(self, node_ids: Iterable[int]) -> None:
         """Let go of kept nodes; they are computed anew if they are asked for again."""
@@ -232,30 +237,36 @@ class _Job:
         return _Execution(self, plan_job(node, terminal, self._known))
 
     async def _resolve(self, node: Node, itself: bool = False) -> None:
-        """Make every node below (and including) ``node`` one that can be planned."""
-        if node.id in self._known or isinstance(node, Source):
-            return
-        kept = self.runner.kept(node)
-        if kept is not None:
-            self._known[node.id] = kept
-        elif self.runner.is_marked(node) and not itself:
-            self._known[node.id] = await self.runner.keep(node, self.batch)
-        else:
-            await self._resolve_parents(node)
+        """Make every node below (and including) ``node`` one that can be planned.
 
-    async def _resolve_parents(self, node: Node) -> None:
-        if isinstance(node, Side):
-            self.runner.mark(node.parent)
-            await self.runner.keep(node.parent, self.batch)
-            self._known[node.id] = self.runner.side(node)
-            return
-        for parent in parents_of(node):
-            await self._resolve(parent)
-        if isinstance(node, Deferred):
-            sources = [await self._materialised(parent) for parent in node.parents]
-            replacement = await node.resolve(self, tuple(sources))
-            await self._resolve(replacement)
-            self._known[node.id] = self._known.get(replacement.id, replacement)
+        Parents come first, so that the depth of a lineage is no depth of calls: what is to be kept
+        is computed before anything else, then the nodes that must look at data.
+        """
+        items = self._unresolved(node)
+        for item in items:
+            if isinstance(item, Side):
+                self.runner.mark(item.parent)
+                await self.runner.keep(item.parent, self.batch)
+                self._known[item.id] = self.runner.side(item)
+            elif self.runner.is_marked(item) and not (itself and item is node):
+                self._known[item.id] = await self.runner.keep(item, self.batch)
+        if any(isinstance(item, Deferred) for item in items):
+            await self._resolve_deferred(node)
+
+    async def _resolve_deferred(self, node: Node) -> None:
+        for item in self._unresolved(node):
+            if isinstance(item, Deferred):
+                sources = [await self._materialised(parent) for parent in item.parents]
+                replacement = await item.resolve(self, tuple(sources))
+                await self._resolve(replacement)
+                self._known[item.id] = self._known.get(replacement.id, replacement)
+
+    def _unresolved(self, node: Node) -> list[Node]:
+        """The nodes of a lineage down to those whose blocks are there, parents first."""
+        kept = self.runner.kept_nodes
+        items = list(walk_nodes(node, {**kept, **self._known} if kept else self._known))
+        self._known.update((item.id, kept[item.id]) for item in items if item.id in kept)
+        return [item for item in items if item.id not in self._known]
 
     async def _materialised(self, node: Node) -> Source:
         known = self._known.get(node.id, node)
@@ -348,7 +359,7 @@ class _Execution:
             index,
             plan.states[0].partition % runner.executor.slots if plan.states else None,
             self._job.batch,
-            {"state_steps": [use.step for use in plan.states]} if plan.states else {},
+            _params(plan),
             states,
             runner.dropped_broadcasts,
             spill=self._job.spill or ledger.bytes_held > runner.spill_above_bytes,
@@ -358,7 +369,10 @@ class _Execution:
         source = plan.inputs[number]
         if not isinstance(source, Pending):
             return source
-        segments = [result.outputs[source.reducer] for result in self._results[source.stage]]
+        results = self._results[source.stage]
+        if source.task is not None:
+            return results[source.task].outputs
+        segments = [result.outputs[source.reducer] for result in results]
         return tuple([ref for ref in segments if ref.records != 0])
 
     def _accept(self, stage: Stage, indices: list[int], tasks: list[Task], results: list[TaskResult]) -> None:
@@ -378,6 +392,15 @@ class _Execution:
         for task, result in zip(tasks, results, strict=True):
             if result.failure is not None:
                 raise error_of(result.failure, task)
+
+
+def _params(plan: PartitionPlan) -> dict[str, Any]:
+    params: dict[str, Any] = {}
+    if plan.states:
+        params["state_steps"] = [use.step for use in plan.states]
+    if plan.indices:
+        params["indices"] = plan.indices
+    return params
 
 
 async def _together(coroutines: Sequence[Any]) -> list[Any]:

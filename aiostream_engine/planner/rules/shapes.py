@@ -34,4 +34,8 @@ def same_code(call: Any, reference: types.FunctionType) -> bool:
 
 def _constants(code: types.CodeType) -> list[Any]:
     # The first constant of a ``def`` may be its docstring, or None.
-    return [constant for constant in code.co_consts if not (constant is None or isinstance(constant, types.CodeType))]
+    return [
+        constant
+        for constant in code.co_consts
+        if not (constant is None or isinstance(constant, types.CodeType))
+    ]
