@@ -29,6 +29,7 @@ __all__ = ["FileOptions", "JsonLinesFileSink", "TextFileSink", "part_name", "rea
 MANIFESTS = "_batches"
 STAGED_SUFFIX = ".staged"
 STAGED_STALE_S = 3600.0
+OPEN_BATCHES_MAX = 64
 NAME_BYTES_MAX = 200
 _STAGE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -88,8 +89,8 @@ class _FileSink(IdempotentSink):
         self._durable = durable
         self._manifests = manifests
         self._fd = self._manifests_fd = -1
-        self._batch: tuple[int, int] | None = None
-        self._parts: dict[int, dict[str, Any]] = {}
+        # Written partitions of batches that are not whole yet, by (batch id, label).
+        self._open_batches: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
 
     @abc.abstractmethod
     def _encode(self, chunk: Sequence[Any]) -> bytes:
@@ -163,15 +164,17 @@ class _FileSink(IdempotentSink):
     async def _note(self, key: WriteKey, part: dict[str, Any]) -> None:
         """Take a written partition down; the last one of its batch writes the manifest."""
         batch = (key.batch_id, int(key.time))
-        if self._batch != batch:  # batches come one after the other
-            self._batch, self._parts = batch, {}
-        self._parts[key.partition] = part
-        if len(self._parts) < key.partitions:
+        parts = self._open_batches.setdefault(batch, {})
+        parts[key.partition] = part
+        if len(parts) < key.partitions:
+            while len(self._open_batches) > OPEN_BATCHES_MAX:  # those that failed and did not come again
+                del self._open_batches[min(self._open_batches)]
             return
+        del self._open_batches[batch]
         manifest = {
             "batch_id": key.batch_id,
             "time_ms": int(key.time),
-            "files": [self._parts[number] for number in sorted(self._parts)],
+            "files": [parts[number] for number in sorted(parts)],
         }
         data = msgspec.json.encode(manifest)
         name = f"{key.time:013d}-{key.batch_id:010d}.json"

@@ -167,6 +167,23 @@ async def test_a_batch_written_again_has_the_same_manifest(tmp_path, key, chunks
     assert len(read_committed(tmp_path)) == 2
 
 
+async def test_batches_that_are_written_at_the_same_time_are_kept_apart(tmp_path, key, chunks):
+    """F10"""
+    sink = TextFileSink(tmp_path)
+    for batch_id, partition in ((1, 0), (2, 0), (1, 1), (2, 1)):
+        await sink.write(key(batch_id, partition, 2), chunks([f"{batch_id}-{partition}"]))
+    await sink.aclose()
+    assert [path.read_text() for path in read_committed(tmp_path)] == ["1-0\n", "1-1\n", "2-0\n", "2-1\n"]
+
+
+async def test_batches_that_never_get_whole_are_forgotten(tmp_path, key, chunks):
+    sink = TextFileSink(tmp_path, durable=False)
+    for batch_id in range(200):
+        await sink.write(key(batch_id, 0, 2), chunks([]))
+    await sink.aclose()
+    assert len(sink._open_batches) <= 64
+
+
 async def test_no_manifests_are_written_when_not_wanted(tmp_path, key, chunks):
     sink = TextFileSink(tmp_path, manifests=False, durable=False)
     await sink.write(key(), chunks([1]))
