@@ -89,13 +89,14 @@ class StreamingContext(SourceMethods):
         self._functions: list[Fn] = []
         self._letters: dict[int, StreamNode] = {}
         self._names: dict[str, int] = {}
-        self._stop_callbacks: list[Callable[[], None]] = []
+        self._stop_callbacks: list[Callable[[BaseException | None], None]] = []
         self._wait_callbacks: list[Callable[[asyncio.Task[Any] | None], None]] = []
         self._statistics = StreamStatistics()
         self._bus = EventBus(direct=[self._statistics.observe])
         self._running_inputs: Inputs | None = None
         self._translator: Translator | None = None
         self._driver: StreamDriver | None = None
+        self._started = asyncio.Event()  # set when start() is over, however it went
         self._stopping: asyncio.Task[bool] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
@@ -156,7 +157,8 @@ class StreamingContext(SourceMethods):
         self._check_open()
         self._cached.add(node.id)
 
-    def _on_stop(self, callback: Callable[[], None]) -> None:
+    def _on_stop(self, callback: Callable[[BaseException | None], None]) -> None:
+        """Call back when the stream has stopped, with its failure."""
         self._stop_callbacks.append(callback)
 
     def _on_wait(self, callback: Callable[[asyncio.Task[Any] | None], None]) -> None:
@@ -250,8 +252,10 @@ class StreamingContext(SourceMethods):
                 await self.engine.start()
             await self._start_running()
         except BaseException:
+            self._started.set()
             await self.stop(graceful=False)
             raise
+        self._started.set()
 
     def _validate(self) -> None:
         if not self._outputs:
@@ -312,7 +316,7 @@ class StreamingContext(SourceMethods):
             contextvars.copy_context(),
             self._stop_when_finished,
         )
-        self._bus.start()
+        self._start_bus()
         await inputs.start()
         lines = guarantees_of(self._inputs, self._outputs)
         for line in lines:
@@ -320,6 +324,12 @@ class StreamingContext(SourceMethods):
         self._emit(StreamingStarted(int(self.clock.time() * 1000), tuple(lines)))
         driver.start()
         self._watcher = asyncio.get_running_loop().create_task(self._watch(driver), name="aiostream-watch")
+
+    def _start_bus(self) -> None:
+        """Deliver events as a part of the stream: a listener that calls stop() must not wait for its end."""
+        context = contextvars.copy_context()
+        context.run(inside_batch.set, True)
+        context.run(self._bus.start)
 
     def _trigger(self) -> Ticker | DataTrigger:
         if self.scheduler.trigger == "data":
@@ -360,6 +370,8 @@ class StreamingContext(SourceMethods):
     async def _stop(self, graceful: bool, timeout_s: float) -> bool:
         drained = False
         try:
+            if self._state is ContextState.ACTIVE:
+                await self._started.wait()
             if self._driver is not None:
                 drained = graceful and await self._drain(self._driver, timeout_s)
                 await self._driver.aclose()
@@ -379,8 +391,10 @@ class StreamingContext(SourceMethods):
         done, _ = await asyncio.wait({drain, hurry}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         if drain in done:
-            drain.result()
-            return True
+            error = None if drain.cancelled() else drain.exception()
+            if isinstance(error, Exception):
+                self._failure = self._failure or driver.failure or error
+            return error is None and not drain.cancelled()
         drain.cancel()
         await asyncio.wait({drain})
         _log.warning(
@@ -393,7 +407,7 @@ class StreamingContext(SourceMethods):
     async def _end(self) -> None:
         was_active, self._state = self._state is ContextState.ACTIVE, ContextState.STOPPED
         for callback in self._stop_callbacks:
-            callback()
+            callback(self._failure)
         if was_active:
             failure = None if self._failure is None else str(self._failure)
             self._emit(StreamingStopped(int(self.clock.time() * 1000), failure))
@@ -409,8 +423,9 @@ class StreamingContext(SourceMethods):
     async def await_termination(self, timeout_s: float | None = None) -> bool:
         """Wait until the stream has stopped: True then, False when ``timeout_s`` seconds passed first.
 
-        Raises what made the stream fail, at every call (row CTX-15).
+        Raises what made the stream fail, at every call (row CTX-15), and LifecycleError before start.
         """
+        self._check_started("await_termination")
         if timeout_s is None:
             self._tell_of_waiting()
         try:
@@ -428,6 +443,12 @@ class StreamingContext(SourceMethods):
         if not await self.await_termination(duration_s):
             await self.stop()
             await self.await_termination()
+
+    def _check_started(self, what: str) -> None:
+        if self._state is ContextState.INITIALIZED and self._stopping is None:
+            raise LifecycleError(
+                f"{what}: the stream was not started: await start() first"
+            )
 
     # -- watching ------------------------------------------------------------------------------
 

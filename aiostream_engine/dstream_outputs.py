@@ -175,12 +175,12 @@ class Outputs:
         The stream waits while the consumer works on a batch: that batch is committed when the next one
         is asked for. A consumer that left its loop holds the stream until the iterator is closed
         (``aclose()``, ``async with``) or dropped, or until the same task awaits ``stop()`` or
-        ``await_termination()``. It ends when the stream stops; a call of ``anext`` may be cancelled
-        and repeated.
+        ``await_termination()``. It ends when the stream stops, and raises what made the stream fail;
+        a call of ``anext`` may be cancelled and repeated, and raises LifecycleError before start.
         """
-        handover = _Handover()
+        handover = _Handover(self.context)
         self._output("batches", handover.run)
-        self.context._on_stop(handover.close)
+        self.context._on_stop(handover.end)
         self.context._on_wait(handover.close_when_left)
         return BatchIterator(handover)
 
@@ -216,7 +216,9 @@ class _Offer:
 class _Handover:
     """Hands one batch at a time to a consumer and holds the stream until it is done with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: StreamingContext) -> None:
+        self._context = context
+        self._failure: BaseException | None = None
         self._turn = asyncio.Lock()
         self._arrived = asyncio.Event()
         self._offered: _Offer | None = None
@@ -241,9 +243,12 @@ class _Handover:
 
     async def next(self) -> StreamBatch:
         """The next batch; the one before is done with."""
+        self._context._check_started("batches()")
         self._let_go()
         self._consumer = asyncio.current_task()
         while self._offered is None:
+            if self._failure is not None:
+                raise self._failure
             if self._closed:
                 raise StopAsyncIteration
             self._arrived.clear()
@@ -255,6 +260,12 @@ class _Handover:
         if self._held is not None:
             self._held.done.set()
             self._held = None
+
+    def end(self, failure: BaseException | None) -> None:
+        """The stream has stopped."""
+        if not self._closed:
+            self._failure = failure
+        self.close()
 
     def close(self) -> None:
         """No batch will come, or be taken, any more."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from ..clock import Clock
 from ..config import RetryPolicy, SchedulerConfig
-from ..errors import InternalError
+from ..errors import LifecycleError, StepError
 from ..observe.events import (
     BatchCompleted,
     BatchInfo,
@@ -38,6 +38,8 @@ from .translator import Translator
 __all__ = ["OutputPolicy", "StreamDriver", "inside_batch"]
 
 _log = logging.getLogger("aiostream_engine.driver")
+
+CANCEL_TIMEOUT_S = 5.0
 
 # True in code that runs as a part of a batch: such code must not wait for the batch to end.
 inside_batch: ContextVar[bool] = ContextVar("aiostream_engine_inside_batch", default=False)
@@ -106,6 +108,8 @@ class StreamDriver:
         self._timings: dict[int, _Timing] = {}
         self._done: dict[int, asyncio.Event] = {}
         self._running: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._committing = asyncio.Lock()
         self._progress = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._draining = False
@@ -134,6 +138,10 @@ class StreamDriver:
             await self._wait_idle()
         except Exception as error:
             self._fail(error)
+        except asyncio.CancelledError as error:
+            if self._is_asked_for():
+                raise
+            self._fail(_not_asked_for(error, "a source"))
         finally:
             self.ended.set()
 
@@ -147,7 +155,7 @@ class StreamDriver:
         await self._progress.wait()
 
     async def _wait_idle(self) -> None:
-        while not self._machine.idle:
+        while not self._machine.idle or self._committing.locked():
             await self._wait_progress()
 
     def _finished(self) -> bool:
@@ -177,27 +185,54 @@ class StreamDriver:
         self._emit(BatchSubmitted(self._now_ms(), info))
 
     async def _perform(self, instructions: Sequence[Instruction]) -> None:
-        for instruction in instructions:
-            match instruction:
-                case Run(batch):
-                    task = asyncio.get_running_loop().create_task(
-                        self._run_batch(batch),
-                        name=f"aiostream-batch-{batch.id}",
-                        context=self._context.copy(),
-                    )
-                    self._running.add(task)
-                    task.add_done_callback(self._running.discard)
-                case Commit(batch):
+        try:
+            await self._commit_all([item.batch for item in instructions if isinstance(item, Commit)])
+            for instruction in instructions:
+                match instruction:
+                    case Run(batch):
+                        self._start_batch(batch)
+                    case Halt():
+                        self._trigger.stop()
+        finally:
+            self._progress.set()
+
+    def _start_batch(self, batch: Batch) -> None:
+        task = asyncio.get_running_loop().create_task(
+            self._run_batch(batch), name=f"aiostream-batch-{batch.id}", context=self._context.copy()
+        )
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _commit_all(self, batches: Sequence[Batch]) -> None:
+        """Commit in order, also when a later batch is done meanwhile."""
+        if batches:
+            async with self._committing:  # fair, and taken before anybody else can run
+                for batch in batches:
                     await self._commit(batch)
-                case Halt():
-                    self._trigger.stop()
-        self._progress.set()
 
     # -- one batch -----------------------------------------------------------------------------
 
     async def _run_batch(self, batch: Batch) -> None:
         inside_batch.set(True)
         self._set_batch(batch.time)
+        over = self._done[batch.id]
+        try:
+            error = await self._process(batch)
+            self._completed(batch, error)
+            if error is not None:
+                self._fail(error, batch)
+            await self._perform(self._machine.done(batch) if error is None else self._machine.failed(batch))
+        except BaseException as error:  # of the engine, or a cancellation: nobody must wait for ever
+            if not self._is_asked_for():
+                self._fail(_not_asked_for(error, "a batch"), batch)
+                await self._perform(self._machine.halt())
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            over.set()
+            self._progress.set()
+
+    def _begin_run(self, batch: Batch) -> None:
         timing = self._timings[batch.id]
         timing.started = self._clock.monotonic()
         timing.info = replace(
@@ -206,18 +241,16 @@ class StreamDriver:
             scheduling_delay_s=timing.started - timing.submitted,
         )
         self._emit(BatchStarted(self._now_ms(), timing.info))
+
+    async def _process(self, batch: Batch) -> Exception | None:
+        """Run the outputs of a batch; gives what went wrong."""
+        self._begin_run(batch)
         try:
             await self._run_outputs(batch)
             await self._translator.force(batch)
         except Exception as error:
-            self._completed(batch, error)
-            self._fail(error, batch)
-            await self._perform(self._machine.failed(batch))
-        else:
-            self._completed(batch, None)
-            await self._perform(self._machine.done(batch))
-        finally:
-            self._done[batch.id].set()
+            return error
+        return None
 
     async def _run_outputs(self, batch: Batch) -> None:
         """The outputs one by one; one that fails does not keep the others from running (row SCH-6)."""
@@ -259,6 +292,11 @@ class StreamDriver:
                 if rdd is not None:
                     await output.run(rdd, batch)
                 return
+            except asyncio.CancelledError as error:
+                if self._is_asked_for():
+                    raise
+                # User code awaited something that somebody else cancelled.
+                raise _not_asked_for(error, f"output {output.name}") from error
             except Exception as error:
                 if retry is None or retry.exhausted(attempt):
                     raise
@@ -294,14 +332,23 @@ class StreamDriver:
         event = self._done.get(batch.id - 1)
         if event is not None:
             await event.wait()
-        if self._machine.halted:
-            raise InternalError("an earlier batch failed") from self.failure
+        if self._machine.is_blocked(batch):
+            raise LifecycleError("an earlier batch failed") from self.failure
 
     def _fail(self, error: BaseException, batch: Batch | None = None) -> None:
         if self.failure is None:
             self.failure = error
             where = f"batch {batch.time} failed" if batch else "the stream failed"
             _log.error("%s, the stream stops: %s", where, _brief(error))
+        if batch is None:
+            self._machine.halt()
+            self._trigger.stop()
+            self._progress.set()
+
+    def _is_asked_for(self) -> bool:
+        """True when the end of this task is wanted: by our own stop, or because its loop ends."""
+        task = asyncio.current_task()
+        return self._closing or (task is not None and task.cancelling() > 0)
 
     # -- stopping ------------------------------------------------------------------------------
 
@@ -325,12 +372,15 @@ class StreamDriver:
 
     async def aclose(self) -> None:
         """Stop at once: running batches are cancelled, nothing more is committed."""
+        self._closing = True
         self._trigger.stop()
         tasks = [task for task in (self._loop_task, *self._running) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.gather(*tasks, return_exceptions=True)
+            _, deaf = await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT_S)
+            for task in deaf:
+                _log.error("%s does not end, %g s after it was cancelled", task.get_name(), CANCEL_TIMEOUT_S)
         self.ended.set()
         with suppress(Exception):
             await self._inputs.aclose()
@@ -338,6 +388,13 @@ class StreamDriver:
     def batches_in_flight(self) -> int:
         """Batches that were cut and are not committed."""
         return len(self._machine.batches)
+
+
+def _not_asked_for(error: BaseException, where: str) -> BaseException:
+    """What to report for a cancellation that came from inside: never a CancelledError of our own."""
+    if not isinstance(error, asyncio.CancelledError):
+        return error
+    return StepError(where, "CancelledError", "it awaited something that was cancelled")
 
 
 def _brief(error: BaseException) -> str:

@@ -53,9 +53,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Cut and start nothing more: a batch failed."""
-
-    batch: Batch
+    """Cut and start nothing more: something failed."""
 
 
 Instruction = Run | Commit | Halt
@@ -88,8 +86,17 @@ class BatchMachine:
 
     @property
     def idle(self) -> bool:
-        """True when no batch is under way."""
-        return not self.batches or (self.halted and not self._running())
+        """True when no batch is under way that could still be committed."""
+        for batch in self.batches:
+            if batch.phase is BatchPhase.FAILED:
+                return True
+            if batch.phase is BatchPhase.RUNNING or not self.halted:
+                return False
+        return True
+
+    def is_blocked(self, batch: Batch) -> bool:
+        """True when an earlier batch failed, so that this one can never be committed."""
+        return any(other.phase is BatchPhase.FAILED for other in self.batches if other.id < batch.id)
 
     def _running(self) -> int:
         return sum(batch.phase is BatchPhase.RUNNING for batch in self.batches)
@@ -111,18 +118,22 @@ class BatchMachine:
         self._expect(batch, BatchPhase.RUNNING)
         batch.phase = BatchPhase.DONE
         instructions: list[Instruction] = []
-        while self.batches and self.batches[0].phase is BatchPhase.DONE and not self.halted:
+        while self.batches and self.batches[0].phase is BatchPhase.DONE:
             first = self.batches.popleft()
             first.phase = BatchPhase.COMMITTED
             instructions.append(Commit(first))
         return instructions + self._startable()
 
     def failed(self, batch: Batch) -> list[Instruction]:
-        """A batch failed for good: later ones are not committed."""
+        """A batch failed for good: later ones are not committed, earlier ones still may be."""
         self._expect(batch, BatchPhase.RUNNING)
         batch.phase = BatchPhase.FAILED
+        return self.halt()
+
+    def halt(self) -> list[Instruction]:
+        """Something outside of the batches failed: none is cut or started any more."""
         already, self.halted = self.halted, True
-        return [] if already else [Halt(batch)]
+        return [] if already else [Halt()]
 
     def _expect(self, batch: Batch, phase: BatchPhase) -> None:
         if batch.phase is not phase:
