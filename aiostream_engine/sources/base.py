@@ -139,6 +139,10 @@ class Source(abc.ABC):
 class ReplayableSource(Source):
     """Can be read again from a position; exactly-once input."""
 
+    @abc.abstractmethod
+    def restore(self, position: Any) -> None:
+        """Go on after ``BatchInput.position`` of an earlier run, which went through JSON; before :meth:`start`."""
+
 
 class ReceiverSource(Source):
     """Is handed records by the outside; what was not committed is lost with the driver, unless logged."""

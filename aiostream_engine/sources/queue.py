@@ -132,6 +132,9 @@ class QueueSource(EphemeralSource):
         if self._context is not None:
             self._context.on_stopped(self.info())
 
+    async def aclose(self) -> None:
+        await self.stop()
+
     @property
     def finished(self) -> bool:
         return len(self) == 0 and (self._closed or self._stopped or self._finish_when_empty)
