@@ -26,7 +26,22 @@ class SourceMethods:
 
     if TYPE_CHECKING:
 
-        def from_source(self, source: Source, *, name: str | None = None) -> DStream[Any]: ...
+        def from_source(
+            self, source: Source, *, name: str | None = None, on_error: OnError | str = OnError.FAIL
+        ) -> DStream[Any]: ...
+
+    @staticmethod
+    def _readable(stream: DStream[Any], source: Source, on_error: OnError | str) -> DStream[Any]:
+        """``stream`` behind the steps in which the workers make records of what ``source`` hands over."""
+        name = stream.node.name
+        if source.decode_strictly is not None:
+            decode = kernel(_decoded, source.decode_strictly)
+            stream = stream.map(decode, name=f"decode {name}", on_error=on_error)
+        if source.reader is not None:
+            stream = stream.flat_map(source.reader, name=f"read {name}", on_error=on_error)
+        if source.converter is not None:
+            stream = stream.map(source.converter, name=f"convert {name}", on_error=on_error)
+        return stream
 
     # -- sockets -------------------------------------------------------------------------------
 
@@ -45,7 +60,7 @@ class SourceMethods:
         """
         from .sources.socket_text import SocketTextSource
 
-        return self._text(SocketTextSource(host, port, **options), name, on_error)
+        return self.from_source(SocketTextSource(host, port, **options), name=name, on_error=on_error)
 
     def socket_server_stream(
         self,
@@ -59,7 +74,7 @@ class SourceMethods:
         """Lines from any number of TCP senders that connect to this; loopback unless told otherwise."""
         from .sources.socket_server import SocketServerSource
 
-        return self._text(SocketServerSource(host, port, **options), name, on_error)
+        return self.from_source(SocketServerSource(host, port, **options), name=name, on_error=on_error)
 
     def socket_stream(
         self,
@@ -68,13 +83,17 @@ class SourceMethods:
         converter: Callable[[bytes], Any],
         *,
         name: str | None = None,
+        on_error: OnError | str = OnError.FAIL,
         **options: Any,
     ) -> DStream[Any]:
-        """Length-prefixed frames from a TCP server, each through ``converter`` in the workers (row SRC-2)."""
+        """Length-prefixed frames from a TCP server, each through ``converter`` in the workers (row SRC-2).
+
+        on_error: what happens to a frame on which the converter raises.
+        """
         from .sources.socket_frames import SocketFramesSource
 
-        stream = self.from_source(SocketFramesSource(host, port, **options), name=name)
-        return stream.map(converter, name="convert")
+        source = SocketFramesSource(host, port, converter=converter, **options)
+        return self.from_source(source, name=name, on_error=on_error)
 
     def raw_socket_stream(
         self, host: str, port: int, *, name: str | None = None, **options: Any
@@ -84,41 +103,48 @@ class SourceMethods:
 
         return self.from_source(SocketFramesSource(host, port, **options), name=name)
 
-    def _text(self, source: Source, name: str | None, on_error: OnError | str) -> DStream[str]:
-        stream = self.from_source(source, name=name)
-        encoding = getattr(source, "decode_strictly", None)
-        if not encoding:
-            return stream
-        label = f"decode {source.name}"
-        return stream.map(kernel(_decoded, source.format_args[0]), name=label, on_error=on_error)
-
     # -- files ---------------------------------------------------------------------------------
 
-    def text_file_stream(self, path: str, *, name: str | None = None, **options: Any) -> DStream[str]:
-        """Lines of the files that appear in a directory or match a glob (rows SRC-4, SRC-7 … SRC-15)."""
-        return self._files(path, "text", name, options)
+    def text_file_stream(
+        self, path: str, *, name: str | None = None, on_error: OnError | str = OnError.FAIL, **options: Any
+    ) -> DStream[str]:
+        """Lines of the files that appear in a directory or match a glob (rows SRC-4, SRC-7 … SRC-15).
+
+        on_error: with ``errors="strict"``, what happens to a line that is no text.
+        """
+        return self._files(path, "text", name, on_error, options)
 
     def binary_records_stream(
         self, path: str, record_bytes: int, *, name: str | None = None, **options: Any
     ) -> DStream[bytes]:
         """Records of one length of the files that appear (row SRC-6)."""
-        return self._files(path, "fixed", name, {"record_bytes": record_bytes, **options})
+        return self._files(path, "fixed", name, OnError.FAIL, {"record_bytes": record_bytes, **options})
 
     def whole_file_stream(self, path: str, *, name: str | None = None, **options: Any) -> DStream[Any]:
         """(path, content) of each file that appears."""
-        return self._files(path, "whole", name, options)
+        return self._files(path, "whole", name, OnError.FAIL, options)
 
     def file_stream(
-        self, path: str, reader: Callable[[str], Iterable[Any]], *, name: str | None = None, **options: Any
+        self,
+        path: str,
+        reader: Callable[[str], Iterable[Any]],
+        *,
+        name: str | None = None,
+        on_error: OnError | str = OnError.FAIL,
+        **options: Any,
     ) -> DStream[Any]:
-        """What ``reader(path)`` yields for each file that appears; it runs in the workers (row SRC-5)."""
-        stream = self._files(path, "path", name, options)
-        return stream.flat_map(reader, name="read")
+        """What ``reader(path)`` yields for each file that appears; it runs in the workers (row SRC-5).
 
-    def _files(self, path: str, kind: Any, name: str | None, options: dict[str, Any]) -> DStream[Any]:
+        on_error: what happens to a file on which the reader raises.
+        """
+        return self._files(path, "path", name, on_error, {"reader": reader, **options})
+
+    def _files(
+        self, path: str, kind: Any, name: str | None, on_error: OnError | str, options: dict[str, Any]
+    ) -> DStream[Any]:
         from .sources.files import FileSource
 
-        return self.from_source(FileSource(path, kind=kind, **options), name=name)
+        return self.from_source(FileSource(path, kind=kind, **options), name=name, on_error=on_error)
 
     # -- this process --------------------------------------------------------------------------
 

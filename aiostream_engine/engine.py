@@ -92,6 +92,7 @@ class EngineContext:
         self._runner: JobRunner | None = None
         self._directory: BlockDirectory | None = None
         self._closed = False
+        self._final: EngineStatistics | None = None
         self._accumulators: dict[int, Accumulator[Any]] = {}
         self._counters: dict[str, int] = {}
         self._random = random.Random()
@@ -131,6 +132,8 @@ class EngineContext:
     async def aclose(self) -> None:
         """Stop the workers and free all blocks; may be called twice."""
         self._closed = True
+        if self._runner is not None:
+            self._final = self.statistics()
         runner, self._runner = self._runner, None
         directory, self._directory = self._directory, None
         try:
@@ -181,7 +184,9 @@ class EngineContext:
         return self._programs
 
     def statistics(self) -> EngineStatistics:
-        """Figures of this moment."""
+        """Figures of this moment; of the end, once the context is closed. Raises LifecycleError before start."""
+        if self._final is not None:
+            return self._final
         runner = self.runner
         return EngineStatistics(
             runner.executor.statistics(),
