@@ -119,8 +119,13 @@ class StreamingContext(SourceMethods):
         self._check_open()
         return DStream(self, node)
 
-    def from_source(self, source: Source, *, name: str | None = None) -> DStream[Any]:
-        """A stream of a source object, your own or one of :mod:`aiostream_engine.sources`."""
+    def from_source(
+        self, source: Source, *, name: str | None = None, on_error: OnError | str = OnError.FAIL
+    ) -> DStream[Any]:
+        """A stream of a source object, your own or one of :mod:`aiostream_engine.sources`.
+
+        on_error: what happens to a record that the source's decoding, reader or converter refuses.
+        """
         if not isinstance(source, Source):
             raise OptionError(f"from_source needs a Source, not {type(source).__name__}")
         if any(node.source is source for node in self._inputs):
@@ -134,7 +139,7 @@ class StreamingContext(SourceMethods):
             stream_id=number,
         )
         self._inputs.append(node)
-        return DStream(self, node)
+        return self._readable(DStream(self, node), source, on_error)
 
     def _step_name(self, name: str) -> str:
         """``name``, made unique in the graph by a number."""
