@@ -27,7 +27,7 @@ async def count_words(host: str, port: int, duration_s: float | None) -> None:
         await ssc.run(duration_s)
 
 
-async def serve_text(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def serve_text(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     for _ in range(3):
         writer.write(TEXT)
         await writer.drain()

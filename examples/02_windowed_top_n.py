@@ -24,7 +24,7 @@ async def show(rdd: ase.RDD[tuple[str, int]], time: ase.BatchTime) -> None:
     print(f"{time.datetime:%H:%M:%S}", " ".join(f"{word}={count}" for word, count in top) or "(nothing)")
 
 
-async def serve_words(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def serve_words(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     for word in ["ask"] * 15 + ["answer"] * 45:
         writer.write(f"{word} {word} well\n".encode())
         await asyncio.sleep(0.1)
