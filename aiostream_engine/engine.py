@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import operator
 import os
 import random
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar, cast
 
 from .blocks.directory import BlockDirectory, LedgerStatistics
 from .blocks.formats import encode_records
@@ -162,7 +163,9 @@ class EngineContext:
     def runner(self) -> JobRunner:
         """What runs actions. Raises LifecycleError when the context is not active."""
         if self._runner is None:
-            hint = "it is closed" if self._closed else "start it first: `async with EngineContext(...) as sc:`"
+            hint = (
+                "it is closed" if self._closed else "start it first: `async with EngineContext(...) as sc:`"
+            )
             raise LifecycleError(f"this context is not active: {hint}")
         return self._runner
 
@@ -184,7 +187,7 @@ class EngineContext:
         return self._programs
 
     def statistics(self) -> EngineStatistics:
-        """Figures of this moment; of the end, once the context is closed. Raises LifecycleError before start."""
+        """Figures of this moment; after the close, of its moment. Raises LifecycleError before the start."""
         if self._final is not None:
             return self._final
         runner = self.runner
@@ -199,16 +202,17 @@ class EngineContext:
     # -- datasets from memory --------------------------------------------------------------------
 
     def parallelize(self, records: Iterable[T], partitions: int | None = None) -> RDD[T]:
-        """An RDD of ``records``, cut evenly into partitions. They are pickled now: later changes are not seen."""
+        """``records``, cut evenly into partitions. They are pickled now: later changes are not seen."""
         if isinstance(records, range):
-            return self.range(records.start, records.stop, records.step, partitions)  # type: ignore[return-value]
+            whole = self.range(records.start, records.stop, records.step, partitions)
+            return cast("RDD[T]", whole)
         return RDD(self, self.source_of(list(records), partitions, "parallelize"))
 
     def source_of(self, records: list[Any], partitions: int | None, name: str) -> Source:
         """``records`` as the blocks of a plan node."""
         count = _checked_partitions(partitions or self.default_parallelism)
         bounds = [len(records) * index // count for index in range(count + 1)]
-        parts = tuple((self._block(records[a:b]),) if b > a else () for a, b in zip(bounds, bounds[1:], strict=False))
+        parts = tuple((self._block(records[a:b]),) if b > a else () for a, b in itertools.pairwise(bounds))
         return Source(name=name, parts=parts, partitions=count)
 
     def _block(self, records: list[Any]) -> BlockRef:
@@ -234,7 +238,7 @@ class EngineContext:
         whole = range(start) if stop is None else range(start, stop, step)
         count = _checked_partitions(partitions or self.default_parallelism)
         bounds = [len(whole) * index // count for index in range(count + 1)]
-        cuts = [whole[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        cuts = [whole[a:b] for a, b in itertools.pairwise(bounds)]
         parts = tuple(
             (BlockRef("range", b"", records=len(cut), args=(cut.start, cut.stop, cut.step)),) for cut in cuts
         )
@@ -245,7 +249,7 @@ class EngineContext:
         return RDD(self, Source(name="empty", parts=(), partitions=0))
 
     def union(self, rdds: Sequence[RDD[T]]) -> RDD[T]:
-        """The partitions of all, in the listed order; where all lie alike by key, side by side without a shuffle."""
+        """The partitions of all, in order; where all lie alike by key, side by side without a shuffle."""
         for rdd in rdds:
             if rdd.context is not self:
                 raise GraphError("union needs RDDs of one context")
@@ -284,7 +288,7 @@ class EngineContext:
         """Records of ``record_bytes`` bytes each. A file of another size multiple is an error at run time."""
         if record_bytes < 1:
             raise OptionError(f"record_bytes is {record_bytes}: it must be at least 1")
-        refs = []
+        refs: list[BlockRef] = []
         for file in _expand(path):
             size = os.path.getsize(file)
             step = max(record_bytes, self._split_bytes(size, partitions) // record_bytes * record_bytes)
@@ -330,7 +334,8 @@ class EngineContext:
     ) -> RDD[Any]:
         parts = pack(refs, partitions or self.default_parallelism)
         return RDD(
-            self, Source(name=name, format=format, format_args=format_args, parts=parts, partitions=len(parts))
+            self,
+            Source(name=name, format=format, format_args=format_args, parts=parts, partitions=len(parts)),
         )
 
     # -- shared values ---------------------------------------------------------------------------
@@ -378,15 +383,19 @@ class EngineContext:
         self._random.seed(value)
 
 
-def pack(refs: Sequence[BlockRef], partitions: int, bytes_max: int = _SPLIT_BYTES) -> tuple[tuple[BlockRef, ...], ...]:
-    """Blocks in order as partitions of like size: about ``partitions`` of them, more when they would be too large."""
+def pack(
+    refs: Sequence[BlockRef], partitions: int, bytes_max: int = _SPLIT_BYTES
+) -> tuple[tuple[BlockRef, ...], ...]:
+    """Blocks in order as partitions of like size: about ``partitions``, more where those were too large."""
     total = sum(ref.size for ref in refs)
     target = min(bytes_max, max(1, -(-total // max(1, partitions))))
     parts: list[tuple[BlockRef, ...]] = []
     current: list[BlockRef] = []
     filled = 0
     for ref in refs:
-        if current and filled + ref.size // 2 >= target * (1 if len(parts) < partitions - 1 or total > bytes_max else 2):
+        if current and filled + ref.size // 2 >= target * (
+            1 if len(parts) < partitions - 1 or total > bytes_max else 2
+        ):
             parts.append(tuple(current))
             current, filled = [], 0
         current.append(ref)
@@ -417,7 +426,9 @@ def _expand(path: str) -> list[str]:
         elif os.path.exists(name):
             files.append(name)
     if not files:
-        raise ConfigurationError(f"{path!r} names no file: check the path, or that the directory is not empty")
+        raise ConfigurationError(
+            f"{path!r} names no file: check the path, or that the directory is not empty"
+        )
     return [os.path.abspath(file) for file in files]
 
 

@@ -6,6 +6,7 @@ batch can be used until the batch is committed, unless it is persisted or rememb
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
@@ -59,7 +60,8 @@ class RDD(Actions, PairOperations, Generic[T]):
         self.node = node
 
     def __repr__(self) -> str:
-        return f"RDD({self.node.name or type(self.node).__name__}, id={self.node.id}, partitions={self.node.partitions})"
+        node = self.node
+        return f"RDD({node.name or type(node).__name__}, id={node.id}, partitions={node.partitions})"
 
     def __reduce__(self) -> NoReturn:
         raise UnpicklableError(
@@ -120,7 +122,9 @@ class RDD(Actions, PairOperations, Generic[T]):
         keeps_partitioner: bool = False,
     ) -> RDD[U]:
         """Each record through ``f``. ``keeps_partitioner``: you promise that keys stay as they are."""
-        return self._record("map", f, name, on_error=on_error, retries=retries, keeps_partitioner=keeps_partitioner)
+        return self._record(
+            "map", f, name, on_error=on_error, retries=retries, keeps_partitioner=keeps_partitioner
+        )
 
     def flat_map(
         self,
@@ -164,7 +168,9 @@ class RDD(Actions, PairOperations, Generic[T]):
         retries: int = 0,
     ) -> RDD[Any]:
         """(key, item) for each item of ``f(value)``; keeps the partitioner."""
-        return self._record("flat_map_values", f, name, on_error=on_error, retries=retries, keeps_partitioner=True)
+        return self._record(
+            "flat_map_values", f, name, on_error=on_error, retries=retries, keeps_partitioner=True
+        )
 
     def key_by(self, f: Callable[[T], Any] | Fn, *, name: str | None = None) -> RDD[Any]:
         """(f(record), record)."""
@@ -185,7 +191,9 @@ class RDD(Actions, PairOperations, Generic[T]):
             raise OptionError(f"{node.name!r} has no dead letters: give that step on_error='dead-letter'")
         self.context.runner.mark(node)
         side = f"dead-letters:{step}"
-        return self._with(Side(name=f"dead letters of {step}", parent=node, side=side, partitions=node.partitions))
+        return self._with(
+            Side(name=f"dead letters of {step}", parent=node, side=side, partitions=node.partitions)
+        )
 
     # -- partition by partition ----------------------------------------------------------------
 
@@ -209,7 +217,9 @@ class RDD(Actions, PairOperations, Generic[T]):
     ) -> RDD[U]:
         """``f(index, iterator)`` of each partition."""
         step = name or "map_partitions_with_index"
-        return self._partition_op(PartitionOp(step, as_fn(f, step), "index"), keeps_partitioner=keeps_partitioner)
+        return self._partition_op(
+            PartitionOp(step, as_fn(f, step), "index"), keeps_partitioner=keeps_partitioner
+        )
 
     def map_batches(self, f: Callable[[list[T]], Iterable[U]] | Fn, *, name: str | None = None) -> RDD[U]:
         """``f(list of all records)`` of each partition: whole partition in, whole partition out."""
@@ -322,13 +332,13 @@ class RDD(Actions, PairOperations, Generic[T]):
         if partitions >= have:
             return self
         bounds = [have * index // partitions for index in range(partitions + 1)]
-        groups = tuple(tuple(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False))
+        groups = tuple(tuple(range(a, b)) for a, b in itertools.pairwise(bounds))
         return self._with(Coalesced(name="coalesce", parent=self.node, groups=groups, partitions=partitions))
 
     def sort_by(
         self, key: Callable[[T], Any] | Fn, ascending: bool = True, partitions: int | None = None
     ) -> RDD[T]:
-        """Sorted by ``key(record)``, stable within equal keys of one partition; samples first to find ranges."""
+        """Sorted by ``key(record)``, stable; takes a sample first to find ranges of like size."""
         keyed = self.key_by(key, name="sort_by")
         return keyed._sorted(ascending, partitions).values()
 
@@ -351,7 +361,7 @@ class RDD(Actions, PairOperations, Generic[T]):
         async def resolve(job: Any, parents: tuple[Source, ...]) -> Node:
             (source,) = parents
             bounds = await _range_bounds(job, source, count) if count > 1 else ()
-            partitioner = RangePartitioner(bounds, ascending)
+            partitioner = RangePartitioner(bounds, ascending, count)
             parent = exchanged(source, partitioner, "sort")
             return Narrow(name="sort", parent=parent, op=op, partitions=partitioner.partitions)
 
@@ -365,7 +375,7 @@ class RDD(Actions, PairOperations, Generic[T]):
 
     def intersection(self, other: RDD[T], partitions: int | None = None) -> RDD[T]:
         """The distinct records that are on both sides."""
-        return self._paired("intersection", kernels.intersected, other, partitions)
+        return self._paired("intersection", kernels.intersected, other, partitions).keys()
 
     def subtract(self, other: RDD[T], partitions: int | None = None) -> RDD[T]:
         """The records, duplicates included, that are not in ``other``."""
@@ -373,8 +383,7 @@ class RDD(Actions, PairOperations, Generic[T]):
 
     def _paired(self, step: str, function: Any, other: RDD[T], partitions: int | None) -> RDD[Any]:
         mine, theirs = (side._record("map", kernel(kernels.pair_with_none), step) for side in (self, other))
-        result = mine._combined(function, step, partitions, theirs)
-        return result
+        return mine._combined(function, step, partitions, theirs)
 
     def cartesian(self, other: RDD[U]) -> RDD[tuple[T, U]]:
         """All pairs of records."""
@@ -392,14 +401,20 @@ class RDD(Actions, PairOperations, Generic[T]):
         """Pairs by position; both sides need the same number of partitions and of records in each."""
         return self._zip("zip", kernel(kernels.zipped), other)
 
-    def zip_partitions(self, other: RDD[U], f: Callable[[Iterator[T], Iterator[U]], Iterable[Any]]) -> RDD[Any]:
+    def zip_partitions(
+        self, other: RDD[U], f: Callable[[Iterator[T], Iterator[U]], Iterable[Any]]
+    ) -> RDD[Any]:
         """``f(iterator, iterator)`` of each pair of partitions."""
-        return self._zip("zip_partitions", kernel(kernels.zipped_partitions, as_fn(f, "zip_partitions")), other)
+        return self._zip(
+            "zip_partitions", kernel(kernels.zipped_partitions, as_fn(f, "zip_partitions")), other
+        )
 
     def _zip(self, step: str, fn: Fn, other: RDD[Any]) -> RDD[Any]:
         mine, theirs = self.node.partitions, other.node.partitions
         if mine != theirs:
-            raise OptionError(f"{step} needs the same number of partitions on both sides, not {mine} and {theirs}")
+            raise OptionError(
+                f"{step} needs the same number of partitions on both sides, not {mine} and {theirs}"
+            )
         op = PartitionOp(step, fn)
         return self._with(Zipped(name=step, parents=(self.node, other.node), op=op, partitions=mine))
 
@@ -437,7 +452,7 @@ class RDD(Actions, PairOperations, Generic[T]):
         return self.node.id
 
     def get_num_partitions(self) -> int:
-        """Number of partitions; after a sort it may be smaller once the data was seen."""
+        """Number of partitions."""
         return self.node.partitions
 
     @property
@@ -471,18 +486,22 @@ class RDD(Actions, PairOperations, Generic[T]):
         """The records for which ``await f(record)`` is true."""
         return self._async("filter", f, options)
 
-    def map_batches_async(self, f: Callable[[list[T]], Awaitable[Iterable[U]]] | AsyncStep, **options: Any) -> RDD[U]:
+    def map_batches_async(
+        self, f: Callable[[list[T]], Awaitable[Iterable[U]]] | AsyncStep, **options: Any
+    ) -> RDD[U]:
         """All items of ``await f(list of up to batch_size records)``."""
         return self._async("map_batches", f, options)
 
     def foreach_async(self, f: Callable[[T], Awaitable[Any]] | AsyncStep, **options: Any) -> RDD[None]:
-        """``await f(record)`` for its effect; the result has no records and must still be run by an action."""
+        """``await f(record)`` for its effect; has no records, and must still be run by an action."""
         return self._async("foreach", f, options)
 
     def _async(self, kind: str, f: Callable[..., Any] | AsyncStep, options: dict[str, Any]) -> RDD[Any]:
         step = f if isinstance(f, AsyncStep) else AsyncStep.of(kind, f, **options)
         if step.placement == "worker":
-            return self._narrow(step.worker_op(), step.name, False, gives_dead_letters=step.gives_dead_letters)
+            return self._narrow(
+                step.worker_op(), step.name, False, gives_dead_letters=step.gives_dead_letters
+            )
         return self._deferred(
             step.name, resolver(step, self.context.clock), gives_dead_letters=step.gives_dead_letters
         )
@@ -511,8 +530,10 @@ async def _range_bounds(job: Any, source: Source, count: int) -> tuple[Any, ...]
     passed = 0.0
     for key, weight in weighted:
         passed += weight
-        if passed >= step * (len(bounds) + 1) and len(bounds) < count - 1 and (not bounds or key != bounds[-1]):
+        if (
+            passed >= step * (len(bounds) + 1)
+            and len(bounds) < count - 1
+            and (not bounds or key != bounds[-1])
+        ):
             bounds.append(key)
     return tuple(bounds)
-
-

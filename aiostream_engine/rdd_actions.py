@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
+import bisect
+import itertools
+import math
 import os
 import pickle
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import reduce as fold_left
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .blocks.formats import read_chunks
+from .blocks.pickling import dumps
 from .durable.saving import save_pickle_partition, save_text_partition
 from .errors import ConfigurationError, OptionError, UnpicklableError
 from .operators import kernels
@@ -19,16 +22,18 @@ from .operators.function import Fn
 from .operators.kernels import kernel
 from .operators.statistics import StatCounter
 from .operators.structure import CountTerminal, Terminal, ToBlocks, ToValue
+from .plan.nodes import Node, Source
+from .types import BlockRef
 
 if TYPE_CHECKING:
     from .engine import EngineContext
     from .executors.base import TaskResult
-    from .plan.nodes import Node
 
 __all__ = ["Actions", "as_fn"]
 
 # Unpickling more than this would be felt by other users of the loop: it goes to a thread.
 _LOOP_BYTES_MAX = 512 * 1024
+_LOOP_KEYS_MAX = 20_000
 
 
 def as_fn(function: Callable[..., Any] | Fn, step: str) -> Fn:
@@ -86,11 +91,11 @@ class Actions:
 
     async def count_by_key(self) -> dict[Any, int]:
         """Number of pairs of each key."""
-        return _added(await self._values(kernel(kernels.counted_by_key), "count_by_key"))
+        return await _added(await self._values(kernel(kernels.counted_by_key), "count_by_key"))
 
     async def count_by_value(self) -> dict[Any, int]:
         """Number of times that each record occurs."""
-        return _added(await self._values(kernel(kernels.counted_by_value), "count_by_value"))
+        return await _added(await self._values(kernel(kernels.counted_by_value), "count_by_value"))
 
     # -- a few records -------------------------------------------------------------------------
 
@@ -121,55 +126,100 @@ class Actions:
 
     async def take_ordered(self, n: int, key: Callable[[Any], Any] | None = None) -> list[Any]:
         """The ``n`` smallest records, in order."""
-        parts = await self._values(kernel(kernels.smallest, n, _key(key)), "take_ordered")
-        return heapq.nsmallest(n, [record for part in parts for record in part], key)
+        return await self._merged("take_ordered", kernel(kernels.smallest, n, _key(key)))
 
     async def top(self, n: int, key: Callable[[Any], Any] | None = None) -> list[Any]:
         """The ``n`` largest records, largest first."""
-        parts = await self._values(kernel(kernels.largest, n, _key(key)), "top")
-        return heapq.nlargest(n, [record for part in parts for record in part], key)
+        return await self._merged("top", kernel(kernels.largest, n, _key(key)))
 
     async def take_sample(self, with_replacement: bool, n: int, seed: int | None = None) -> list[Any]:
         """``n`` records drawn at random, fewer when there are fewer and none is put back."""
         seed = random.randrange(2**31) if seed is None else seed
         generator = random.Random(seed)
+        if n < 0:
+            raise OptionError(f"take_sample needs a number of at least 0, not {n}")
         if with_replacement:
-            records = await self.collect()
-            return generator.choices(records, k=n) if records else []
+            return await self._draw(n, generator)
         parts = await self._values(kernel(kernels.reservoir, n, seed), "take_sample", "index")
         return _weighted_sample(parts, n, generator)
 
+    async def _draw(self, n: int, generator: random.Random) -> list[Any]:
+        """``n`` records, each put back: where they lie is drawn first, then only those are fetched."""
+        counts = await self._values(kernel(kernels.counted), "take_sample")
+        total = sum(counts)
+        ends = list(itertools.accumulate(counts))
+        places: list[list[int]] = [[] for _ in counts]
+        for number in sorted(generator.randrange(total) for _ in range(n if total else 0)):
+            index = bisect.bisect_right(ends, number)
+            places[index].append(number - (ends[index] - counts[index]))
+        wanted = tuple(tuple(part) for part in places)
+        parts = await self._values(kernel(kernels.picked, wanted), "take_sample", "index")
+        drawn = [record for part in parts for record in part]
+        generator.shuffle(drawn)
+        return drawn
+
     async def lookup(self, key: Any) -> list[Any]:
         """The values of ``key``."""
-        return [value for part in await self._values(kernel(kernels.looked_up, key), "lookup") for value in part]
+        return [
+            value for part in await self._values(kernel(kernels.looked_up, key), "lookup") for value in part
+        ]
 
     # -- reductions ----------------------------------------------------------------------------
 
     async def reduce(self, f: Callable[[Any, Any], Any]) -> Any:
         """All records as one, by an associative and commutative function. ValueError when there is none."""
-        fn = as_fn(f, "reduce")
-        parts = await self._values(kernel(kernels.reduced, fn), "reduce")
-        return fold_left(fn.call, [_one(part, "reduce") for part in parts if part] or [_one([], "reduce")])
+        return await self.tree_reduce(f, depth=1)
 
     async def tree_reduce(self, f: Callable[[Any, Any], Any], depth: int = 2) -> Any:
-        """:meth:`reduce`, in ``depth`` levels; with one driver near, one level is as good."""
-        return await self.reduce(f)
+        """:meth:`reduce`, in ``depth`` levels of tasks: for many partitions with large results."""
+        fn = kernel(kernels.reduced, as_fn(f, "reduce"))
+        return _one(await self._merged("reduce", fn, depth=depth), "reduce")
 
     async def fold(self, zero: Any, op: Callable[[Any, Any], Any]) -> Any:
         """:meth:`reduce` from a zero value in each partition and once more for the whole."""
         return await self.aggregate(zero, op, op)
 
-    async def aggregate(self, zero: Any, seq_op: Callable[[Any, Any], Any], comb_op: Callable[[Any, Any], Any]) -> Any:
-        """Add records to a value of another type, then the partitions' values to each other."""
-        parts = await self._values(kernel(kernels.folded, zero, as_fn(seq_op, "aggregate")), "aggregate")
-        start = pickle.loads(pickle.dumps(zero))  # a mutable zero must not be changed for the next action
-        return fold_left(as_fn(comb_op, "aggregate").call, parts, start)
+    async def aggregate(
+        self, zero: Any, seq_op: Callable[[Any, Any], Any], comb_op: Callable[[Any, Any], Any]
+    ) -> Any:
+        """Add records to a value of another type, then the partitions' values to each other.
+
+        Each partition starts from a copy of ``zero``, and so does the whole.
+        """
+        return await self.tree_aggregate(zero, seq_op, comb_op, depth=1)
 
     async def tree_aggregate(
         self, zero: Any, seq_op: Callable[[Any, Any], Any], comb_op: Callable[[Any, Any], Any], depth: int = 2
     ) -> Any:
-        """:meth:`aggregate`, in ``depth`` levels; with one driver near, one level is as good."""
-        return await self.aggregate(zero, seq_op, comb_op)
+        """:meth:`aggregate`, in ``depth`` levels of tasks: for many partitions with large results."""
+        start, comb = dumps(zero), as_fn(comb_op, "aggregate")
+        first = kernel(kernels.folded, start, as_fn(seq_op, "aggregate"))
+        merge, last = kernel(kernels.reduced, comb), kernel(kernels.folded, start, comb)
+        return (await self._merged("aggregate", first, merge, last, depth=depth))[0]
+
+    async def _merged(
+        self, step: str, first: Fn, merge: Fn | None = None, last: Fn | None = None, *, depth: int = 1
+    ) -> list[Any]:
+        """``first`` of each partition, then of what it gave, in the workers: no user code in the driver.
+
+        All three functions give lists, whose pickles are the blocks of the next level. ``merge``
+        and ``last`` are ``first`` when not given; without ``last`` one partition is done at once.
+        """
+        if depth < 1:
+            raise OptionError(f"depth is {depth}: it must be at least 1")
+        results = await self._run(ToValue(step, first))
+        fan_in = max(2, math.ceil(len(results) ** (1 / depth)))
+        while len(results) > fan_in:
+            results = await self._level(results, fan_in, ToValue(step, merge or first))
+        if last is not None or len(results) != 1:
+            results = await self._level(results, max(1, len(results)), ToValue(step, last or first))
+        return cast("list[Any]", (await _decoded([results[0].value]))[0])
+
+    async def _level(self, results: Sequence[TaskResult], fan_in: int, terminal: ToValue) -> list[TaskResult]:
+        refs = [BlockRef("pickle", result.value) for result in results]
+        parts = tuple(tuple(refs[at : at + fan_in]) for at in range(0, len(refs), fan_in)) or ((),)
+        source = Source(name=terminal.step, partitions=len(parts), parts=parts)
+        return await self.context.runner.run(source, terminal, self.context.current_batch)
 
     async def max(self, key: Callable[[Any], Any] | None = None) -> Any:
         """The largest record. ValueError when there is none."""
@@ -194,7 +244,7 @@ class Actions:
         return stats.mean if stats.count else float("nan")
 
     async def histogram(self, buckets: int | list[Any]) -> tuple[list[Any], list[int]]:
-        """Bucket bounds and counts, for evenly spaced ``buckets`` or given bounds; the last bucket is closed."""
+        """Bounds and counts, for evenly spaced ``buckets`` or given bounds; the last bucket is closed."""
         if isinstance(buckets, int):
             if buckets < 1:
                 raise OptionError(f"histogram needs at least one bucket, not {buckets}")
@@ -258,9 +308,15 @@ def _one(records: list[Any], action: str) -> Any:
     return records[0]
 
 
-def _added(parts: Iterable[dict[Any, int]]) -> dict[Any, int]:
-    total: dict[Any, int] = {}
-    for part in parts:
+async def _added(parts: Sequence[dict[Any, int]]) -> dict[Any, int]:
+    if sum(map(len, parts)) > _LOOP_KEYS_MAX:
+        return await asyncio.to_thread(_sum_of, parts)
+    return _sum_of(parts)
+
+
+def _sum_of(parts: Sequence[dict[Any, int]]) -> dict[Any, int]:
+    total = parts[0] if parts else {}
+    for part in parts[1:]:
         for key, number in part.items():
             total[key] = total.get(key, 0) + number
     return total
@@ -291,7 +347,9 @@ def _loads(payloads: list[bytes]) -> list[Any]:
     try:
         return [pickle.loads(payload) for payload in payloads]
     except Exception as error:
-        raise UnpicklableError(f"a result cannot be unpickled in the driver: {type(error).__name__}: {error}") from error
+        raise UnpicklableError(
+            f"a result cannot be unpickled in the driver: {type(error).__name__}: {error}"
+        ) from error
 
 
 async def _read(refs: list[Any]) -> list[Any]:
@@ -304,4 +362,6 @@ def _read_all(refs: list[Any]) -> list[Any]:
     try:
         return [record for ref in refs for chunk in read_chunks(ref) for record in chunk]
     except (pickle.UnpicklingError, AttributeError, ImportError, EOFError, TypeError) as error:
-        raise UnpicklableError(f"a result cannot be unpickled in the driver: {type(error).__name__}: {error}") from error
+        raise UnpicklableError(
+            f"a result cannot be unpickled in the driver: {type(error).__name__}: {error}"
+        ) from error

@@ -22,7 +22,7 @@ __all__ = ["PairOperations", "exchanged"]
 
 
 def exchanged(node: Node, partitioner: Partitioner, name: str, combiner: Combiner | None = None) -> Node:
-    """``node`` shuffled to ``partitioner``; as it is when it lies that way already and nothing is to combine."""
+    """``node`` shuffled to ``partitioner``; as it is when it lies so already and nothing is to combine."""
     if combiner is None and node.partitioner == partitioner:
         return node
     return Exchange(
@@ -31,7 +31,7 @@ def exchanged(node: Node, partitioner: Partitioner, name: str, combiner: Combine
 
 
 class PairOperations:
-    """Mixed into :class:`~aiostream_engine.rdd.RDD`; records are pairs. Order after a shuffle is not promised.
+    """Mixed into :class:`~aiostream_engine.rdd.RDD`; records are pairs, in no promised order after a shuffle.
 
     partitions: number of partitions of the result, the context's default where it is None.
     """
@@ -41,7 +41,7 @@ class PairOperations:
 
     if TYPE_CHECKING:
 
-        def _record(self, kind: str, function: Any, name: str | None, **options: Any) -> RDD[Any]: ...
+        def _record(self, kind: str, function: Any, name: str | None) -> RDD[Any]: ...
         def _partition_op(self, op: PartitionOp, *, keeps_partitioner: bool = False) -> RDD[Any]: ...
         def _with(self, node: Node) -> RDD[Any]: ...
         def map_values(self, f: Callable[[Any], Any]) -> RDD[Any]: ...
@@ -88,7 +88,9 @@ class PairOperations:
     ) -> RDD[Any]:
         """Values of a key reduced by an associative and commutative function, combined before the shuffle."""
         fn = as_fn(f, name or "reduce_by_key")
-        return self.combine_by_key(None, fn, fn, partitions, name=name or "reduce_by_key", partitioner=partitioner)
+        return self.combine_by_key(
+            None, fn, fn, partitions, name=name or "reduce_by_key", partitioner=partitioner
+        )
 
     def fold_by_key(self, zero: Any, f: Callable[[Any, Any], Any], partitions: int | None = None) -> RDD[Any]:
         """:meth:`reduce_by_key` from a zero value, a fresh copy for each key and partition."""
@@ -107,7 +109,11 @@ class PairOperations:
         return self.combine_by_key(create, fn, comb_op, partitions, name="aggregate_by_key")
 
     def group_by_key(
-        self, partitions: int | None = None, *, name: str | None = None, partitioner: Partitioner | None = None
+        self,
+        partitions: int | None = None,
+        *,
+        name: str | None = None,
+        partitioner: Partitioner | None = None,
     ) -> RDD[Any]:
         """(key, list of values); the order of values is not promised (row PR-1)."""
         return self.combine_by_key(
@@ -127,7 +133,7 @@ class PairOperations:
         *,
         partitioner: Partitioner | None = None,
     ) -> RDD[Any]:
-        """Pairs moved to the partition of their key: by the stable hash, or by ``function(key) % partitions``."""
+        """Pairs moved to the partition of their key: by stable hash, or by ``function(key) % partitions``."""
         count = partitions or self.context.default_parallelism
         if partitioner is None and partition_function is not None:
             partitioner = FunctionPartitioner(count, as_fn(partition_function, "partition_by"))

@@ -16,7 +16,7 @@ _RECORDS_PER_CHUNK = 10_000
 
 
 def save_text_partition(directory: str, index: int, records: Iterable[Any]) -> int:
-    """``part-<index>`` with a line each; str records as they are, others by ``str``. Gives the bytes written."""
+    """``part-<index>`` with a line each, records that are no str by ``str``. Gives the bytes written."""
     return write_atomically(os.path.join(directory, f"part-{index:05d}"), _text(records))
 
 

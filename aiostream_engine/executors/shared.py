@@ -97,12 +97,11 @@ class Accumulator(Generic[T]):
     Each task counts once, however often it had to be tried. Made by ``EngineContext.accumulator``.
     """
 
-    def __init__(self, zero: T, add: Callable[[T, Any], T], name: str = "") -> None:
+    def __init__(self, start: T, add: Callable[[T, Any], T], name: str = "") -> None:
         self.id = next(_ids)
         self.name = name
-        self._zero = zero
         self._add = add
-        self._value = zero
+        self._value: T = _copy(start)
 
     @property
     def value(self) -> T:
@@ -117,7 +116,7 @@ class Accumulator(Generic[T]):
         if environment is None:
             self._value = self._add(self._value, term)
         else:
-            _add_in_task(self.id, self._zero, self._add, term)
+            _add_in_task(self.id, self._add, term)
 
     def __iadd__(self, term: Any) -> Accumulator[T]:
         self.add(term)
@@ -128,15 +127,14 @@ class Accumulator(Generic[T]):
         self._value = self._add(self._value, partial)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _WorkerAccumulator, (self.id, self._zero, self._add)
+        return _WorkerAccumulator, (self.id, self._add)
 
 
 class _WorkerAccumulator:
     """An accumulator as a task sees it."""
 
-    def __init__(self, id: int, zero: Any, add: Callable[[Any, Any], Any]) -> None:
+    def __init__(self, id: int, add: Callable[[Any, Any], Any]) -> None:
         self.id = id
-        self._zero = zero
         self._add = add
 
     @property
@@ -144,18 +142,24 @@ class _WorkerAccumulator:
         raise LifecycleError("an accumulator cannot be read inside of a task, only added to")
 
     def add(self, term: Any) -> None:
-        _add_in_task(self.id, self._zero, self._add, term)
+        _add_in_task(self.id, self._add, term)
 
     def __iadd__(self, term: Any) -> _WorkerAccumulator:
         self.add(term)
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _WorkerAccumulator, (self.id, self._zero, self._add)
+        return _WorkerAccumulator, (self.id, self._add)
 
 
-def _add_in_task(id: int, zero: Any, add: Callable[[Any, Any], Any], term: Any) -> None:
+def _add_in_task(id: int, add: Callable[[Any, Any], Any], term: Any) -> None:
+    """Sum up the terms of one task; what the accumulator starts from is the driver's alone."""
     environment = current_environment()
     if environment is not None:
         sums = environment.accumulators
-        sums[id] = add(sums.get(id, zero), term)
+        # ``add`` may change its first argument, which must not be a record or a constant of the user.
+        sums[id] = add(sums[id], term) if id in sums else _copy(term)
+
+
+def _copy(value: Any) -> Any:
+    return value if isinstance(value, int | float | str | bytes | tuple) else pickle.loads(dumps(value))

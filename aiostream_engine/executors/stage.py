@@ -161,7 +161,7 @@ class TaskRuntime:
                 describe(error, combiner.step, kind=kind, record=bounded_repr(pair))
             ) from error
         self.records_in += len(acc)
-        yield acc.items()  # type: ignore[misc]
+        yield acc.items()
 
     # -- output ----------------------------------------------------------------------------
 

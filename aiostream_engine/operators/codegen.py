@@ -16,6 +16,7 @@ from itertools import chain
 from types import CodeType, TracebackType
 from typing import Any
 
+from .kernels import count_into
 from .structure import (
     Concat,
     CountTerminal,
@@ -119,7 +120,13 @@ class _Emitter:
     codes: dict[int, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.names.update(DROP=DROP, flatten=chain.from_iterable, chain=chain, count=_count_elements)
+        self.names.update(
+            DROP=DROP,
+            flatten=chain.from_iterable,
+            chain=chain,
+            count=_count_elements,
+            count_into=count_into,
+        )
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -369,10 +376,8 @@ class _Emitter:
 
     def count_keys(self, ops: list[RecordOp], text: str, chunked: bool, step: str) -> None:
         """Counting in C: whole chunks, or whole results of a last ``flat_map``, at a time."""
-        if not ops and chunked:
-            self.write(f"for chunk in {text}: count(acc, chunk)", step)
-        elif not ops:
-            self.write(f"count(acc, {text})", step)
+        if not ops:
+            self.write(f"count_into(acc, {f'flatten({text})' if chunked else text})", step)
         elif ops[-1].kind == "flat_map" and ops[-1].policy is None:
             last = ops[-1]
             call = self.application(last)

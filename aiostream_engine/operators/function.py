@@ -70,7 +70,8 @@ def describe_callable(call: Callable[..., Any]) -> str:
 
 def _dumps(call: Callable[..., Any], step: str) -> bytes:
     try:
-        return cloudpickle.dumps(call, protocol=5)
+        payload: bytes = cloudpickle.dumps(call, protocol=5)
+        return payload
     except Exception as error:
         culprit = next(_captured_culprits(call), "")
         raise UnpicklableError(

@@ -23,7 +23,7 @@ from zlib import crc32
 
 from ..errors import BadKeyError
 
-__all__ = ["PartitionOf", "stable_hash"]
+__all__ = ["PartitionOf", "bounded", "stable_hash"]
 
 _MASK = 0xFFFFFFFFFFFFFFFF
 
@@ -61,7 +61,7 @@ def _hash_other(key: Any) -> int:
             tuple(getattr(key, field.name) for field in dataclasses.fields(key) if field.compare)
         )
     raise BadKeyError(
-        f"{_bounded(key)} of type {type(key).__name__} cannot be a key: use a str, number, bytes, None, a "
+        f"{bounded(key)} of type {type(key).__name__} cannot be a key: use a str, number, bytes, None, a "
         "tuple or frozen dataclass of those, or give its class a __stable_hash__() method"
     )
 
@@ -73,13 +73,21 @@ def _hash_number(key: Any) -> int:
 
 
 def _hash_time(key: Any) -> int:
-    if isinstance(key, datetime.datetime) and key.tzinfo is not None:
-        key = key.astimezone(datetime.UTC)  # equal instants of two zones are equal keys
-    return (
-        crc32(key.isoformat().encode())
-        if not isinstance(key, datetime.timedelta)
-        else crc32(str(key).encode())
-    )
+    # Equal instants and times of two zones are equal keys.
+    if isinstance(key, datetime.datetime) and key.utcoffset() is not None:
+        key = key.astimezone(datetime.UTC)
+    elif isinstance(key, datetime.time) and (offset := key.utcoffset()) is not None:
+        clock = datetime.datetime.combine(datetime.date.min, key, tzinfo=None) - datetime.datetime.min
+        key = clock - offset
+    text = str(key) if isinstance(key, datetime.timedelta) else key.isoformat()
+    return crc32(text.encode())
+
+
+def _hash_path(key: pathlib.PurePath) -> int:
+    text = str(key)
+    if isinstance(key, pathlib.PureWindowsPath):
+        text = text.lower()  # as its equality does
+    return crc32(text.encode("utf-8", "surrogateescape"))
 
 
 def _hash_set(key: frozenset[Any]) -> int:
@@ -95,11 +103,12 @@ _RULES: list[tuple[Any, Callable[[Any], int]]] = [
     (enum.Enum, lambda key: crc32(f"{type(key).__qualname__}.{key.name}".encode())),
     ((datetime.date, datetime.time, datetime.timedelta), _hash_time),
     (uuid.UUID, lambda key: hash(key.int) & _MASK),
-    (pathlib.PurePath, lambda key: crc32(str(key).encode("utf-8", "surrogateescape"))),
+    (pathlib.PurePath, _hash_path),
 ]
 
 
-def _bounded(key: Any) -> str:
+def bounded(key: Any) -> str:
+    """The start of ``repr``; never fails."""
     try:
         text = repr(key)
     except Exception:

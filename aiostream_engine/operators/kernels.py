@@ -6,19 +6,25 @@ Each is a plain function or a small picklable callable; ``kernel(name, *params)`
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import pickle
 import random
 import subprocess
 from bisect import bisect_right
+from collections import _count_elements  # type: ignore[attr-defined]
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from ..errors import BadKeyError
 from .function import Fn
+from .hashing import bounded
 
-__all__ = ["kernel"]
+__all__ = ["count_into", "kernel"]
+
+_COUNTED_AT_ONCE = 4096  # where one of them cannot be counted, they are looked through once more
 
 
 def kernel(function: Callable[..., Any], *params: Any) -> Fn:
@@ -188,13 +194,10 @@ def subtracted(columns: Sequence[Iterable[tuple[Any, Any]]]) -> Iterator[tuple[A
     return (pair for pair in columns[0] if pair[0] not in gone)
 
 
-def intersected(columns: Sequence[Iterable[tuple[Any, Any]]]) -> Iterator[Any]:
+def intersected(columns: Sequence[Iterable[tuple[Any, Any]]]) -> Iterator[tuple[Any, None]]:
     common = {key for key, _ in columns[1]}
-    done = set()
-    for key, _ in columns[0]:
-        if key in common and key not in done:
-            done.add(key)
-            yield key
+    mine = dict(columns[0])
+    return ((key, None) for key in mine if key in common)
 
 
 # -- results of actions --------------------------------------------------------------------------
@@ -215,29 +218,59 @@ def largest(n: int, key: Callable[[Any], Any] | None, records: Iterable[Any]) ->
 def reduced(call: Callable[[Any, Any], Any], records: Iterable[Any]) -> list[Any]:
     """No element for an empty partition, else one."""
     iterator = iter(records)
-    for total in iterator:
-        for record in iterator:
-            total = call(total, record)
-        return [total]
+    for first in iterator:
+        return [functools.reduce(call, iterator, first)]
     return []
 
 
-def folded(zero: Any, call: Callable[[Any, Any], Any], records: Iterable[Any]) -> Any:
-    total = zero
-    for record in records:
-        total = call(total, record)
-    return total
+def folded(zero: bytes, call: Callable[[Any, Any], Any], records: Iterable[Any]) -> list[Any]:
+    """One element, from a fresh copy of the zero value, which ``call`` may change."""
+    return [functools.reduce(call, records, pickle.loads(zero))]
 
 
 def counted_by_value(records: Iterable[Any]) -> dict[Any, int]:
     counts: dict[Any, int] = {}
-    for record in records:
-        counts[record] = counts.get(record, 0) + 1
+    count_into(counts, records)
     return counts
 
 
 def counted_by_key(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, int]:
     return counted_by_value(key for key, _ in pairs)
+
+
+def count_into(counts: dict[Any, int], records: Iterable[Any]) -> None:
+    """Count in C; raises BadKeyError naming the record that cannot be counted."""
+    iterator = iter(records)
+    while chunk := list(itertools.islice(iterator, _COUNTED_AT_ONCE)):
+        try:
+            _count_elements(counts, chunk)
+        except TypeError as error:
+            culprit = next((record for record in chunk if not _hashable(record)), chunk)
+            raise BadKeyError(f"{bounded(culprit)} cannot be counted: {error}") from error
+
+
+def _hashable(record: Any) -> bool:
+    try:
+        hash(record)
+    except TypeError:
+        return False
+    return True
+
+
+def counted(records: Iterable[Any]) -> int:
+    return sum(1 for _ in records)
+
+
+def picked(places: tuple[tuple[int, ...], ...], index: int, records: Iterable[Any]) -> list[Any]:
+    """The records at the given places of this partition, which rise and may repeat."""
+    wanted = places[index]
+    found: list[Any] = []
+    for place, record in enumerate(records):
+        while len(found) < len(wanted) and wanted[len(found)] == place:
+            found.append(record)
+        if len(found) == len(wanted):
+            break
+    return found
 
 
 def looked_up(key: Any, pairs: Iterable[tuple[Any, Any]]) -> list[Any]:

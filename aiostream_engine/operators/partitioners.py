@@ -27,16 +27,22 @@ class HashPartitioner:
 
 @dataclass(frozen=True, slots=True)
 class RangePartitioner:
-    """By order: partition i holds the keys up to ``bounds[i]``; one partition more than bounds."""
+    """By order: partition i holds the keys up to ``bounds[i]``; one partition more than bounds.
+
+    width: number of partitions; those that the bounds do not reach are empty.
+    """
 
     bounds: tuple[Any, ...]
     ascending: bool = True
+    width: int = 0
 
     @property
     def partitions(self) -> int:
-        return len(self.bounds) + 1
+        """Number of partitions."""
+        return max(self.width, len(self.bounds) + 1)
 
     def lookup(self) -> Callable[[Any], int]:
+        """Key -> partition; a key that cannot be compared with the bounds raises what comparing raises."""
         bounds, last = list(self.bounds), len(self.bounds)
         if self.ascending:
             return lambda key: bisect_left(bounds, key)
