@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from common.event_loop import run_on
 from common.program import package_version, parameters, report, stopwatch
 from waiting import until
 
@@ -49,4 +50,4 @@ async def main() -> None:
     )
 
 
-asyncio.run(main())
+run_on(given["loop"], main())

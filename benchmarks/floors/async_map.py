@@ -6,6 +6,7 @@ import asyncio
 import platform
 from collections.abc import Iterator
 
+from common.event_loop import run_on
 from common.program import parameters, report, stopwatch
 
 given = parameters()
@@ -34,4 +35,4 @@ async def main() -> None:
     )
 
 
-asyncio.run(main())
+run_on(given["loop"], main())
