@@ -290,7 +290,7 @@ class ActorSource(ObjectSource, ReceiverSource):
                 os.unlink(self._unix_path)
             self._unix_path = None
         await cancel_and_wait(*self._senders)
-        if self._active and not self._stopping:
+        if self._context is not None and self._failure is None and not self._stopping:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_DRAIN_S):
                     await self._mailbox.join()

@@ -141,7 +141,7 @@ class ReplayableSource(Source):
 
     @abc.abstractmethod
     def restore(self, position: Any) -> None:
-        """Go on after ``BatchInput.position`` of an earlier run, which went through JSON; before :meth:`start`."""
+        """Go on after the position of a batch, which may have been through JSON; before :meth:`start`."""
 
 
 class ReceiverSource(Source):
