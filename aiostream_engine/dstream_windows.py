@@ -29,7 +29,10 @@ class WindowsAndState:
     """Mixed into :class:`~aiostream_engine.dstream.DStream`.
 
     Window lengths and slides are seconds and multiples of this stream's slide (row WIN-1). A window
-    at T holds the batches with a label in (T - window, T]; at the start it is shorter (WIN-2).
+    at T holds the batches with a label in (T - window, T]; at the start it is shorter (WIN-2). T is a
+    multiple of the slide from the stream's zero time. Of slides that were missed (coalesced ticks) the
+    last one is answered, by the next batch; a tumbling window then reaches back to the one before, so
+    that no record is left out or counted twice.
     State and inverse windows need no checkpoint directory: a lost worker is rebuilt from memory; a
     lost driver is not.
     """
@@ -117,8 +120,9 @@ class WindowsAndState:
 
         f: associative and commutative. inverse: ``inverse(f(x, y), x) == y``; with it a slide costs
         the batches that enter and leave, without it the reduced batches of the whole window.
-        filter_function: ``(key, value) -> bool`` keeps a pair; without it keys whose value became
-        neutral stay for ever on the inverse path. It holds on both paths.
+        filter_function: true of the pairs ``(key, value)`` to keep. It holds on both paths; with an
+        inverse, keys whose value became neutral stay for ever without it, and what it drops is
+        forgotten, so it must drop nothing else.
         """
         window, slide = check_window(
             window_s or 0, slide_s, self.node.slide_ms, what="reduce_by_key_and_window"
@@ -132,7 +136,7 @@ class WindowsAndState:
             whole = reduced.window(window / 1000, slide / 1000)
             result = whole.reduce_by_key(reduce, name=step, partitioner=partitioner)
             return result if keep is None else result.filter(keep, name=step)
-        spec = InverseWindow(reduce, as_fn(inverse, step), keep)
+        spec = InverseWindow(reduce, as_fn(inverse, step), keep, tumbling=window == slide)
         return self.context._stream(
             InverseWindowStream(
                 name=step,

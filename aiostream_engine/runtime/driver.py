@@ -384,6 +384,8 @@ class StreamDriver:
         self.ended.set()
         with suppress(Exception):
             await self._inputs.aclose()
+        with suppress(LifecycleError):  # an engine that was closed before its stream has freed all
+            self._translator.close()
 
     def batches_in_flight(self) -> int:
         """Batches that were cut and are not committed."""

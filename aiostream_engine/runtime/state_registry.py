@@ -6,6 +6,7 @@ blocks in shared memory, a snapshot and the changes after it, so that a worker m
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ..blocks.directory import BlockLedger
@@ -118,6 +119,12 @@ class StateRegistry:
         else:
             partition.chain.append(block)
             partition.changes_bytes += block.size
+
+    def drop(self, state_ids: Collection[str]) -> None:
+        """Forget states whose stream has ended."""
+        for key in [key for key in self._partitions if key[0] in state_ids]:
+            partition = self._partitions.pop(key)
+            self._ledger.release([*partition.chain, *(partition.replaced or ())])
 
     def is_current(self, state_id: str, partition: int, batch: int) -> bool:
         """True when the partition has been brought to ``batch``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -29,7 +30,15 @@ from ..plan.nodes import Exchange, Node, Source, StateNode
 from ..sources.base import BatchInput
 from ..state.specs import Snapshot
 from ..types import BatchTime, BlockRef
-from ..windows.intervals import entering, is_due_within, leaving, remember_of_parent, window_at
+from ..windows.intervals import (
+    Interval,
+    entering,
+    is_due_within,
+    last_tick_at,
+    leaving,
+    remember_of_parent,
+    window_at,
+)
 from .jobs import JobRunner
 from .machine import Batch
 
@@ -92,14 +101,18 @@ class Translator:
         self.zero_ms = 0
         self.nodes = list(walk_streams([*inputs, *(output.parent for output in outputs)]))
         self._retention = _retention(self.nodes, interval_ms, remember_ms)
-        self._kept = cached | _shared(self.nodes, outputs) | _window_parents(self.nodes)
+        self._kept = (
+            cached | _shared(self.nodes, outputs) | _window_parents(self.nodes) | _lettered(self.nodes)
+        )
         self._forced = [
             node for node in self.nodes if node.id in _window_parents(self.nodes) or _has_state(node)
         ]
         self._rdds: defaultdict[int, dict[int, Any]] = defaultdict(dict)
         self._inputs: dict[int, dict[int, BatchInput]] = defaultdict(dict)
         self._fired: dict[int, int] = {}
-        self._marked: defaultdict[int, list[int]] = defaultdict(list)
+        self._uses: Counter[int] = Counter()  # RDD node -> streams and batches that hold it
+        self._marked: set[int] = set()
+        self._held: dict[tuple[int, int], list[BlockRef]] = {}
 
     @property
     def _ledger(self) -> BlockLedger:
@@ -113,7 +126,7 @@ class Translator:
 
     def is_due(self, node: StreamNode, batch: Batch) -> bool:
         """True when the stream has an RDD in this batch; a slide that fell between two batches is due now."""
-        if node.slide_ms == self._interval_ms:
+        if node.slide_ms == self._interval_ms and not isinstance(node, WindowStream | InverseWindowStream):
             return True
         return is_due_within(batch.previous, batch.time, self.zero_ms, node.slide_ms)
 
@@ -122,18 +135,21 @@ class Translator:
         made = self._rdds[node.id]
         if batch.time in made:
             return made[batch.time]
-        rdd = await self._make(node, batch) if self.is_due(node, batch) else None
-        if batch.time not in made:  # a concurrent output may have made it meanwhile
-            made[batch.time] = rdd
-            if rdd is not None and node.id in self._kept:
-                self._keep(rdd, batch.time)
-        return made[batch.time]
+        made[batch.time] = rdd = await self._make(node, batch) if self.is_due(node, batch) else None
+        if rdd is not None:
+            self._uses[rdd.node.id] += 1
+            if node.id in self._kept:
+                self._keep(node, rdd, batch.time)
+        return rdd
 
-    def _keep(self, rdd: Dataset, time: int) -> None:
-        runner = self._factory.runner
-        if not isinstance(rdd.node, Source) and not runner.is_marked(rdd.node):
-            runner.mark(rdd.node)
-            self._marked[time].append(rdd.node.id)
+    def _keep(self, node: StreamNode, rdd: Dataset, time: int) -> None:
+        if isinstance(rdd.node, Source):
+            if not isinstance(node, InputStream):  # an input's own blocks go with the input
+                self._held[node.id, time] = refs = [ref for part in rdd.node.parts for ref in part]
+                self._ledger.retain(refs)
+        elif not self._factory.runner.is_marked(rdd.node):
+            self._factory.runner.mark(rdd.node)
+            self._marked.add(rdd.node.id)
 
     async def force(self, batch: Batch) -> None:
         """Compute what later batches build on, whether an output asked for it or not."""
@@ -198,11 +214,23 @@ class Translator:
     async def _window(self, node: WindowStream, batch: Batch) -> Any | None:
         (parent,) = node.parents
         await self.rdd(parent, batch)
-        window = window_at(batch.time, node.window_ms)
+        await self._previous_done(batch)
+        window = self._window_of(node, batch)
         rdds = [
             rdd for time, rdd in sorted(self._rdds[parent.id].items()) if time in window and rdd is not None
         ]
         return self._factory.union(rdds) if rdds else self._factory.empty_rdd()
+
+    def _window_of(self, node: WindowStream | InverseWindowStream, batch: Batch) -> Interval:
+        """The window that the batch answers: it ends at a slide, whatever the label of the batch is.
+
+        Where slides were missed only the last one is answered. A tumbling window then begins where
+        the one before ended, so that no record is left out; one that overlaps keeps its length.
+        """
+        end = last_tick_at(batch.time, node.slide_ms, self.zero_ms)
+        if node.window_ms == node.slide_ms:
+            return Interval(last_tick_at(batch.previous, node.slide_ms, self.zero_ms), end)
+        return window_at(end, node.window_ms)
 
     # -- state ---------------------------------------------------------------------------------
 
@@ -216,7 +244,7 @@ class Translator:
         update = _state_node(node, node.spec, batch, inputs)
         if node.spec.mapped:
             result = self._factory.from_node(update)
-            self._keep(result, batch.time)
+            self._keep(node, result, batch.time)
             await self._factory.runner.keep(update, batch.time)
         else:
             await self._advance(update, batch)
@@ -245,11 +273,13 @@ class Translator:
         await self._previous_done(batch)
         await self.rdd(parent, batch)
         last = self._fired.get(node.id)
-        now = window_at(batch.time, node.window_ms)
+        now = self._window_of(node, batch)
         before = window_at(last, node.window_ms) if last is not None else window_at(now.begin, 0)
+        if node.window_ms == node.slide_ms:  # all leaves, which the state knows best
+            before = window_at(now.begin, 0)
         inputs = [self._reduced(node, parent, span) for span in (entering(before, now), leaving(before, now))]
         await self._advance(_state_node(node, node.spec, batch, inputs), batch)
-        self._fired[node.id] = batch.time
+        self._fired[node.id] = now.end
         return self._scan(node, batch)
 
     def _reduced(self, node: InverseWindowStream, parent: StreamNode, span: Any) -> Node:
@@ -265,25 +295,37 @@ class Translator:
     def forget(self, batch: Batch) -> None:
         """Let go of what no later batch needs (row DS-7); called when ``batch`` is committed."""
         for node in self.nodes:
-            horizon = batch.time - self._retention[node.id]
-            made = self._rdds[node.id]
-            for time in [time for time in made if time <= horizon]:
-                del made[time]
-            if isinstance(node, InputStream):
-                contents = self._inputs[node.id]
-                for time in [time for time in contents if time <= horizon]:
-                    self._ledger.release(contents.pop(time).blocks)
-        self._drop_marks(batch.time)
+            self._forget(node, batch.time - self._retention[node.id])
 
-    def _drop_marks(self, now: int) -> None:
-        alive = {rdd.node.id for made in self._rdds.values() for rdd in made.values() if rdd is not None}
-        for time in [time for time in self._marked if time <= now]:
-            gone = [node_id for node_id in self._marked[time] if node_id not in alive]
-            if gone:
-                self._factory.runner.drop(gone)
-                self._marked[time] = [node_id for node_id in self._marked[time] if node_id in alive]
-            if not self._marked[time]:
-                del self._marked[time]
+    def _forget(self, node: StreamNode, horizon: float) -> None:
+        made = self._rdds[node.id]
+        while made and (time := next(iter(made))) <= horizon:  # oldest first
+            rdd = made.pop(time)
+            if rdd is not None:
+                self._let_go(rdd.node.id)
+                self._ledger.release(self._held.pop((node.id, time), ()))
+        contents = self._inputs.get(node.id, {})
+        while contents and (time := next(iter(contents))) <= horizon:
+            self._ledger.release(contents.pop(time).blocks)
+
+    def _let_go(self, rdd_node: int) -> None:
+        self._uses[rdd_node] -= 1
+        if self._uses[rdd_node] <= 0:
+            del self._uses[rdd_node]
+            if rdd_node in self._marked:
+                self._marked.discard(rdd_node)
+                self._factory.runner.drop([rdd_node])
+
+    def close(self) -> None:
+        """Let go of all blocks and states: the stream has ended, the engine may live on."""
+        for node in self.nodes:
+            self._forget(node, math.inf)
+        runner = self._factory.runner
+        runner.drop(self._marked)  # of a batch that failed half-way
+        self._marked.clear()
+        runner.states.drop(
+            {node.state_id for node in self.nodes if isinstance(node, StateStream | InverseWindowStream)}
+        )
 
     def remembered(self, node: StreamNode, begin: int, end: int) -> list[tuple[BatchTime, Any]]:
         """The RDDs of a stream with a label in [begin, end], in order (row DS-8)."""
@@ -339,6 +381,10 @@ def _shared(nodes: Sequence[StreamNode], outputs: Sequence[OutputNode]) -> set[i
     uses = Counter(parent.id for node in nodes for parent in node.parents)
     uses.update(output.parent.id for output in outputs)
     return {node_id for node_id, count in uses.items() if count > 1}
+
+
+def _lettered(nodes: Sequence[StreamNode]) -> set[int]:
+    return {node.parents[0].id for node in nodes if isinstance(node, SideStream)}
 
 
 def _window_parents(nodes: Sequence[StreamNode]) -> set[int]:

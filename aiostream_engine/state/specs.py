@@ -203,12 +203,14 @@ class InverseWindow:
     """reduceByKeyAndWindow with an inverse (rows WIN-14 … WIN-19), kept as state.
 
     A slide costs the keys that enter and leave, not the length of the window.
-    Inputs: reduced pairs of entering batches, reduced pairs of leaving batches.
+    Inputs: reduced pairs of entering batches, reduced pairs of leaving batches. Of a tumbling window
+    all leaves, which the state itself says: it need not be told.
     """
 
     reduce: Fn
     inverse: Fn
     keep: Fn | None = None
+    tumbling: bool = False
 
     @property
     def mapped(self) -> bool:
@@ -220,6 +222,9 @@ class InverseWindow:
         reduce, inverse = self.reduce.call, self.inverse.call
         key = value = None
         try:
+            if self.tumbling:
+                for key, value in entries.items():
+                    changed[key] = inverse(value, value)
             for key, value in inputs[1]:
                 now = changed[key] if key in changed else entries.get(key, _ABSENT)
                 if now is not _ABSENT:
