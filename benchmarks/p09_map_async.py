@@ -38,15 +38,15 @@ BENCHMARK = Benchmark(
     "P9",
     "map_async, 20 000 records x 5 ms, concurrency 100",
     "from queueing the records until their answers are in the driver, so with the wait for the next batch of "
-    "50 ms; ideal is records x wait / concurrency (20 000: 1 s). asyncio's own loop wakes sleepers up to 1 ms "
-    "late, which its floor shows. Quick: 4 000 records, where the wait for the batch weighs five times more.",
+    "50 ms; ideal is records x wait / concurrency (20 000: 1 s). asyncio's own loop wakes sleepers up "
+    "to 1 ms late, which its floor shows. Quick: 4 000 records, where the wait for the batch weighs five times more.",
     (Metric("seconds", "time", "s"), Metric("times_ideal", "times ideal", "×")),
     (
         Target("times ideal, as completed, uvloop", "unordered", "times_ideal", 1.2, at_least=False),
         Target("times ideal, ordered, uvloop", "ordered", "times_ideal", 1.2, at_least=False),
         Target("ordered, as good as plain tasks", "ordered", "seconds", 0.9, against="floor"),
         Target(
-            "asyncio's loop: as good as plain tasks",
+            "asyncio: as good as plain tasks",
             "ordered-asyncio",
             "seconds",
             0.9,
