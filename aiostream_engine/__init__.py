@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .config import PoolConfig as PoolConfig
     from .config import QueueLimits as QueueLimits
     from .config import RetryPolicy as RetryPolicy
+    from .config import SchedulerConfig as SchedulerConfig
     from .context import StreamingContext as StreamingContext
     from .dstream import DStream as DStream
     from .engine import EngineContext as EngineContext
@@ -48,6 +49,7 @@ _ROOM_OF = {
     "QueueLimits": "config",
     "RDD": "rdd",
     "RetryPolicy": "config",
+    "SchedulerConfig": "config",
     "State": "state.handle",
     "StepError": "errors",
     "StorageLevel": "types",
