@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from .errors import OptionError
 
 __all__ = [
     "BackpressureConfig",
+    "CheckpointConfig",
     "Master",
     "PoolConfig",
     "QueueLimits",
@@ -153,8 +154,28 @@ class PoolConfig:
         _at_least("start_timeout_s", self.start_timeout_s, 0.001)
         if self.task_timeout_s is not None:
             _at_least("task_timeout_s", self.task_timeout_s, 0.001)
-        for option in ("task_attempts_max", "worker_restarts_max", "message_bytes_max", "programs_cached_max"):
+        for option in (
+            "task_attempts_max",
+            "worker_restarts_max",
+            "message_bytes_max",
+            "programs_cached_max",
+        ):
             _at_least(option, getattr(self, option), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointConfig:
+    """Where and how a stream survives the loss of its driver.
+
+    directory: private to one stream; made when it is missing.
+    key: secret that seals user data; by default from AIOSTREAM_CHECKPOINT_KEY or the user's own file.
+    drop_unknown_state: start although the directory holds state of steps that the program no longer
+        has, and **lose that state**.
+    """
+
+    directory: str
+    key: bytes | None = field(default=None, repr=False)
+    drop_unknown_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Self
 
 from .clock import Clock, SystemClock
-from .config import BackpressureConfig, PoolConfig, QueueLimits, RetryPolicy, SchedulerConfig
+from .config import (
+    BackpressureConfig,
+    CheckpointConfig,
+    PoolConfig,
+    QueueLimits,
+    RetryPolicy,
+    SchedulerConfig,
+)
 from .context_sources import SourceMethods
 from .dstream import DStream
 from .engine import EngineContext, batch_of_task, pack
@@ -22,6 +29,8 @@ from .operators.function import Fn
 from .plan.explain import stream_graph
 from .plan.graph import InputStream, OutputNode, SideStream, StreamNode, walk_streams
 from .rdd import RDD
+from .runtime.checkpointing import CheckpointSession
+from .runtime.commit import CommitProtocol
 from .runtime.driver import OutputPolicy, StreamDriver, inside_batch
 from .runtime.guarantees import guarantees_of
 from .runtime.inputs import Inputs
@@ -48,6 +57,7 @@ class StreamingContext(SourceMethods):
         stream has its own, made from ``master`` and ``pool``.
     scheduler: trigger, batches in flight, missed ticks.
     queue: bounds of each source's queue. backpressure: rate control of receivers.
+    checkpoint: a directory, or its configuration: then the stream survives the loss of its driver.
     stop_when_finished: end by itself when every source has ended and all is processed.
     clock: time; tests hand in a manual one.
 
@@ -66,6 +76,7 @@ class StreamingContext(SourceMethods):
         queue: QueueLimits | None = None,
         backpressure: BackpressureConfig | None = None,
         pool: PoolConfig | None = None,
+        checkpoint: CheckpointConfig | str | None = None,
         parallelism: int | None = None,
         stop_when_finished: bool = True,
         clock: Clock | None = None,
@@ -80,6 +91,8 @@ class StreamingContext(SourceMethods):
         self._queue = queue or QueueLimits()
         self._backpressure = backpressure or BackpressureConfig()
         self._stop_when_finished = stop_when_finished
+        self._checkpoint = CheckpointConfig(checkpoint) if isinstance(checkpoint, str) else checkpoint
+        self._session: CheckpointSession | None = None
         self._state = ContextState.INITIALIZED
         self._remember_ms = 0
         self._inputs: list[InputStream] = []
@@ -285,7 +298,11 @@ class StreamingContext(SourceMethods):
             if output.sink is not None:
                 await output.sink.open()
         scheduler = self.scheduler
-        trigger = self._trigger()
+        nodes = list(walk_streams([*self._inputs, *(output.parent for output in self._outputs)]))
+        if self._checkpoint is not None:
+            self._session = await CheckpointSession.open(self._checkpoint)
+            self._session.check(nodes, self._outputs)
+        trigger = self._trigger(self._session)
         self._translator = Translator(
             self.engine,
             self._outputs,
@@ -307,11 +324,21 @@ class StreamingContext(SourceMethods):
             trigger.notify if isinstance(trigger, DataTrigger) else lambda: None,
             self._emit,
         )
+        protocol = CommitProtocol(
+            inputs,
+            self._outputs,
+            self._translator,
+            self.engine.runner.states,
+            self._session.writer if self._session else None,
+            trigger.zero_ms,
+            self.interval_ms,
+        )
         self._driver = driver = StreamDriver(
             inputs,
             self._outputs,
             self._policies,
             self._translator,
+            protocol,
             trigger,
             scheduler,
             self.interval_ms,
@@ -322,8 +349,20 @@ class StreamingContext(SourceMethods):
             self._stop_when_finished,
         )
         self._start_bus()
+        if self._session is not None:
+            await self._session.restore(
+                nodes,
+                self.engine.directory,
+                self._translator,
+                self.engine.runner.states,
+                inputs,
+                driver,
+                protocol,
+                trigger.zero_ms,
+                self.interval_ms,
+            )
         await inputs.start()
-        lines = guarantees_of(self._inputs, self._outputs)
+        lines = guarantees_of(self._inputs, self._outputs, durable=self._session is not None)
         for line in lines:
             _log.info("%s", line)
         self._emit(StreamingStarted(int(self.clock.time() * 1000), tuple(lines)))
@@ -336,10 +375,24 @@ class StreamingContext(SourceMethods):
         context.run(inside_batch.set, True)
         context.run(self._bus.start)
 
-    def _trigger(self) -> Ticker | DataTrigger:
+    def _trigger(self, session: CheckpointSession | None) -> Ticker | DataTrigger:
+        zero_ms = session.recovered.zero_ms if session else None
+        after_ms = session.last_time if session else None
         if self.scheduler.trigger == "data":
-            return DataTrigger(self.clock, self.interval_ms, gap_min_s=self.scheduler.gap_min_s)
-        return Ticker(self.clock, self.interval_ms, fire_missed=self.scheduler.missed_ticks == "fire")
+            return DataTrigger(
+                self.clock,
+                self.interval_ms,
+                gap_min_s=self.scheduler.gap_min_s,
+                zero_ms=zero_ms,
+                after_ms=after_ms,
+            )
+        return Ticker(
+            self.clock,
+            self.interval_ms,
+            zero_ms=zero_ms,
+            after_ms=after_ms,
+            fire_missed=self.scheduler.missed_ticks == "fire",
+        )
 
     async def _watch(self, driver: StreamDriver) -> None:
         """Stop when the stream ended by itself, by a failure or because all sources are finished."""
@@ -386,6 +439,8 @@ class StreamingContext(SourceMethods):
             for output in self._outputs:
                 if output.sink is not None:
                     await _quietly(output.sink.aclose(), f"sink {output.name}")
+            if self._session is not None:
+                await _quietly(self._session.aclose(), "the checkpoint directory")
         finally:
             await self._end()
         return drained and self._failure is None
@@ -451,9 +506,7 @@ class StreamingContext(SourceMethods):
 
     def _check_started(self, what: str) -> None:
         if self._state is ContextState.INITIALIZED and self._stopping is None:
-            raise LifecycleError(
-                f"{what}: the stream was not started: await start() first"
-            )
+            raise LifecycleError(f"{what}: the stream was not started: await start() first")
 
     # -- watching ------------------------------------------------------------------------------
 
@@ -486,7 +539,8 @@ class StreamingContext(SourceMethods):
     def explain(self) -> str:
         """The stream graph as text, with the promise of each source -> output pair."""
         graph = stream_graph(self._outputs, self._inputs)
-        return "\n".join([graph, *guarantees_of(self._inputs, self._outputs)])
+        durable = self._checkpoint is not None
+        return "\n".join([graph, *guarantees_of(self._inputs, self._outputs, durable=durable)])
 
 
 async def _quietly(coroutine: Any, what: str) -> None:

@@ -63,7 +63,9 @@ class WindowsAndState:
         window, slide = check_window(window_s, slide_s, self.node.slide_ms)
         label = name or f"window({window_s:g} s, {slide / 1000:g} s)"
         return self.context._stream(
-            WindowStream(name=label, slide_ms=slide, parents=(self.node,), window_ms=window)
+            WindowStream(
+                name=label, slide_ms=slide, parents=(self.node,), window_ms=window, named=name is not None
+            )
         )
 
     def reduce_by_window(
@@ -72,20 +74,29 @@ class WindowsAndState:
         window_s: float,
         slide_s: float | None = None,
         inverse: Callable[[Any, Any], Any] | None = None,
+        *,
+        name: str | None = None,
     ) -> DStream[Any]:
         """One record a window; nothing for an empty one. With ``inverse`` in constant time (WIN-8, WIN-9)."""
         if inverse is None:
-            return self.reduce(f).window(window_s, slide_s).reduce(f)
+            return self.reduce(f).window(window_s, slide_s, name=name).reduce(f)
         keyed = self.map(kernel(kernels.pair_none_with))
-        return keyed.reduce_by_key_and_window(f, inverse, window_s, slide_s, 1).values()
+        return keyed.reduce_by_key_and_window(f, inverse, window_s, slide_s, 1, name=name).values()
 
-    def count_by_window(self, window_s: float, slide_s: float | None = None) -> DStream[int]:
+    def count_by_window(
+        self, window_s: float, slide_s: float | None = None, *, name: str | None = None
+    ) -> DStream[int]:
         """Number of records in the window; 0 once all have left it (row WIN-10)."""
         counted: DStream[Any] = self.map(kernel(kernels.one))
-        return counted.reduce_by_window(operator.add, window_s, slide_s, operator.sub)
+        return counted.reduce_by_window(operator.add, window_s, slide_s, operator.sub, name=name)
 
     def count_by_value_and_window(
-        self, window_s: float, slide_s: float | None = None, partitions: int | None = None
+        self,
+        window_s: float,
+        slide_s: float | None = None,
+        partitions: int | None = None,
+        *,
+        name: str | None = None,
     ) -> DStream[Any]:
         """(record, times it occurs in the window), without those that left it (row WIN-11)."""
         ones = self.map(kernel(kernels.pair_with_one), name="count_by_value_and_window")
@@ -96,13 +107,19 @@ class WindowsAndState:
             slide_s,
             partitions,
             filter_function=kernel(kernels.has_count),
+            name=name,
         )
 
     def group_by_key_and_window(
-        self, window_s: float, slide_s: float | None = None, partitions: int | None = None
+        self,
+        window_s: float,
+        slide_s: float | None = None,
+        partitions: int | None = None,
+        *,
+        name: str | None = None,
     ) -> DStream[Any]:
         """(key, list of its values in the window, oldest batch first) (row WIN-12)."""
-        grouped = self.group_by_key(partitions).window(window_s, slide_s)
+        grouped = self.group_by_key(partitions).window(window_s, slide_s, name=name)
         return grouped.reduce_by_key(kernel(kernels.joined_lists), partitions, name="group_by_key_and_window")
 
     def reduce_by_key_and_window(
@@ -133,7 +150,7 @@ class WindowsAndState:
         reduced = self.reduce_by_key(reduce, name=step, partitioner=partitioner)
         keep = None if filter_function is None else as_fn(filter_function, step)
         if inverse is None:
-            whole = reduced.window(window / 1000, slide / 1000)
+            whole = reduced.window(window / 1000, slide / 1000, name=name)
             result = whole.reduce_by_key(reduce, name=step, partitioner=partitioner)
             return result if keep is None else result.filter(keep, name=step)
         spec = InverseWindow(reduce, as_fn(inverse, step), keep, tumbling=window == slide)
@@ -146,6 +163,7 @@ class WindowsAndState:
                 spec=spec,
                 state_id=self.context._state_id(step),
                 partitioner=partitioner,
+                named=name is not None,
             )
         )
 
@@ -171,7 +189,7 @@ class WindowsAndState:
         """
         step = name or "update_state_by_key"
         spec = UpdateState(as_fn(f, step), with_time, with_key)
-        return self._state(step, spec, self._partitioner(partitions, partitioner), initial)
+        return self._state(step, spec, self._partitioner(partitions, partitioner), initial, name is not None)
 
     def map_with_state(
         self,
@@ -194,9 +212,11 @@ class WindowsAndState:
         step = name or "map_with_state"
         timeout_ms = None if timeout_s is None else milliseconds("timeout_s", timeout_s)
         spec = MapWithState(as_fn(f, step), timeout_ms, with_time)
-        return self._state(step, spec, self._partitioner(partitions, partitioner), initial)
+        return self._state(step, spec, self._partitioner(partitions, partitioner), initial, name is not None)
 
-    def _state(self, step: str, spec: Any, partitioner: Partitioner, initial: Any) -> DStream[Any]:
+    def _state(
+        self, step: str, spec: Any, partitioner: Partitioner, initial: Any, named: bool
+    ) -> DStream[Any]:
         return self.context._stream(
             StateStream(
                 name=step,
@@ -206,6 +226,7 @@ class WindowsAndState:
                 state_id=self.context._state_id(step),
                 partitioner=partitioner,
                 initial=initial if initial is None or hasattr(initial, "node") else list(initial),
+                named=named,
             )
         )
 

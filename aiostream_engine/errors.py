@@ -1,26 +1,26 @@
 """Every error the engine raises, as one tree that says who is to blame.
 
-    AiostreamError
-    ├── UserCodeError                 a function given to an operator is at fault
-    │   ├── StepError                 … it raised; carries step, batch, record and worker traceback
-    │   ├── UnpicklableError          … it, or what it captured, cannot be sent to a worker
-    │   ├── BadKeyError               … it made a key that cannot be partitioned or compared
-    │   └── PoisonTaskError           … it keeps killing the workers that run it
-    ├── ConfigurationError            the program or its options are wrong (a ValueError)
-    │   ├── OptionError               one option has a bad value
-    │   ├── GraphError                the stream graph is not valid
-    │   └── LifecycleError            a call in the wrong state (a RuntimeError)
-    ├── EnvironmentFault              the world outside is at fault
-    │   ├── WorkerError               a worker process could not start, died or hung
-    │   │   ├── WorkerStartError
-    │   │   ├── WorkerLostError
-    │   │   └── TaskDeadlineError
-    │   ├── SourceError               a source gave up
-    │   ├── SinkError                 a sink gave up
-    │   └── StorageError              no room or no right to write blocks
-    ├── CorruptionError               stored bytes are not what was written
-    ├── BlocksReleasedError           data of a finished batch was asked for (a LookupError)
-    └── InternalError                 a bug of the engine: please report it
+AiostreamError
+├── UserCodeError                 a function given to an operator is at fault
+│   ├── StepError                 … it raised; carries step, batch, record and worker traceback
+│   ├── UnpicklableError          … it, or what it captured, cannot be sent to a worker
+│   ├── BadKeyError               … it made a key that cannot be partitioned or compared
+│   └── PoisonTaskError           … it keeps killing the workers that run it
+├── ConfigurationError            the program or its options are wrong (a ValueError)
+│   ├── OptionError               one option has a bad value
+│   ├── GraphError                the stream graph is not valid
+│   └── LifecycleError            a call in the wrong state (a RuntimeError)
+├── EnvironmentFault              the world outside is at fault
+│   ├── WorkerError               a worker process could not start, died or hung
+│   │   ├── WorkerStartError
+│   │   ├── WorkerLostError
+│   │   └── TaskDeadlineError
+│   ├── SourceError               a source gave up
+│   ├── SinkError                 a sink gave up
+│   └── StorageError              no room or no right to write blocks
+├── CorruptionError               stored bytes are not what was written
+├── BlocksReleasedError           data of a finished batch was asked for (a LookupError)
+└── InternalError                 a bug of the engine: please report it
 """
 
 from __future__ import annotations

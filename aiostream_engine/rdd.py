@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from .errors import OptionError, UnpicklableError
 from .operators import kernels
@@ -17,10 +18,10 @@ from .operators.kernels import kernel
 from .operators.partitioners import RangePartitioner, RoundRobin
 from .operators.structure import ErrorPolicy, PartitionOp, RecordOp, ToValue
 from .plan.nodes import Cartesian, Coalesced, Deferred, Exchange, Narrow, Node, Side, Source, Zipped
-from .rdd_actions import Actions, as_fn
+from .rdd_actions import Actions, _decoded, as_fn
 from .rdd_pairs import PairOperations, exchanged
 from .runtime.async_steps import AsyncStep, resolver
-from .types import OnError, StorageLevel
+from .types import BlockRef, OnError, StorageLevel
 
 if TYPE_CHECKING:
     from .engine import EngineContext
@@ -447,6 +448,16 @@ class RDD(Actions, PairOperations, Generic[T]):
         return self.context.runner.is_marked(self.node)
 
     @property
+    def name(self) -> str:
+        """What plans call it."""
+        return self.node.name
+
+    def set_name(self, name: str) -> Self:
+        """Call it ``name`` in plans; RDDs that were made from it before keep the old name."""
+        self.node = replace(self.node, name=name)
+        return self
+
+    @property
     def id(self) -> int:
         """Number of the RDD, unique in the process."""
         return self.node.id
@@ -516,24 +527,9 @@ def _key_of_pair(call: Callable[[Any], Any], pair: tuple[Any, Any]) -> Any:
 
 
 async def _range_bounds(job: Any, source: Source, count: int) -> tuple[Any, ...]:
-    """Keys that cut a sample of the data into ``count`` ranges of like size."""
-    sample = kernel(kernels.reservoir, _SORT_SAMPLE_PER_PARTITION * count, 17)
-    from .rdd_actions import _decoded
-
+    """Keys that cut a sample of the data into ``count`` ranges of like size; compared in a worker."""
+    sample = kernel(kernels.weighted_keys, _SORT_SAMPLE_PER_PARTITION * count, 17)
     results = await job.run_terminal(source, ToValue("sort", sample, "index"))
-    weighted: list[tuple[Any, float]] = []
-    for records, seen in await _decoded([result.value for result in results]):
-        weighted.extend((pair[0], seen / len(records)) for pair in records)
-    weighted.sort(key=lambda item: item[0])
-    bounds: list[Any] = []
-    step = sum(weight for _, weight in weighted) / count
-    passed = 0.0
-    for key, weight in weighted:
-        passed += weight
-        if (
-            passed >= step * (len(bounds) + 1)
-            and len(bounds) < count - 1
-            and (not bounds or key != bounds[-1])
-        ):
-            bounds.append(key)
-    return tuple(bounds)
+    keys = Source(name="sort", parts=(tuple(BlockRef("pickle", result.value) for result in results),))
+    (result,) = await job.run_terminal(keys, ToValue("sort", kernel(kernels.range_bounds, count)))
+    return tuple((await _decoded([result.value]))[0])

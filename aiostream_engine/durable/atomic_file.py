@@ -10,7 +10,7 @@ __all__ = ["sync_directory", "write_atomically"]
 
 
 def write_atomically(path: str, chunks: Iterable[bytes]) -> int:
-    """Write ``chunks`` so that a reader of ``path`` sees the old file or the new one; gives the bytes written.
+    """Write ``chunks`` so that a reader of ``path`` sees the old file or the new one. Gives bytes.
 
     A private temporary file in the same directory is written, synced and renamed, and the
     directory is synced. After a failure the temporary file is gone and ``path`` is as it was.

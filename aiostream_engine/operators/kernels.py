@@ -93,6 +93,31 @@ def reservoir(size: int, seed: int, index: int, records: Iterable[Any]) -> tuple
     return chosen, seen
 
 
+def weighted_keys(
+    size: int, seed: int, index: int, pairs: Iterable[tuple[Any, Any]]
+) -> list[tuple[Any, float]]:
+    """Keys of a sample, each with the number of records that it stands for."""
+    sample, seen = reservoir(size, seed, index, pairs)
+    return [(key, seen / len(sample)) for key, _ in sample]
+
+
+def range_bounds(count: int, weighted: Iterable[tuple[Any, float]]) -> list[Any]:
+    """At most ``count - 1`` rising keys that cut the keys into ranges of like weight."""
+    keys = sorted(weighted, key=_first)
+    bounds: list[Any] = []
+    step = sum(weight for _, weight in keys) / count
+    passed = 0.0
+    for key, weight in keys:
+        passed += weight
+        if (
+            len(bounds) < count - 1
+            and passed >= step * (len(bounds) + 1)
+            and not (bounds and key == bounds[-1])
+        ):
+            bounds.append(key)
+    return bounds
+
+
 def sort_pairs(ascending: bool, pairs: Iterable[tuple[Any, Any]]) -> Iterable[Any]:
     return sorted(pairs, key=_first, reverse=not ascending)
 

@@ -59,9 +59,13 @@ class TransformStream(_Base):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class WindowStream(_Base):
-    """The union of the parent's RDDs with a label in (T - window, T] (row WIN-1)."""
+    """The union of the parent's RDDs with a label in (T - window, T] (row WIN-1).
+
+    named: the user gave the name, so that it can be found again after a change of the program.
+    """
 
     window_ms: int
+    named: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -72,6 +76,7 @@ class StateStream(_Base):
     state_id: str
     partitioner: Partitioner
     initial: Any = None
+    named: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -87,6 +92,7 @@ class InverseWindowStream(_Base):
     spec: Any
     state_id: str
     partitioner: Partitioner
+    named: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

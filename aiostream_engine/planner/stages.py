@@ -67,6 +67,7 @@ class StateUse:
     step: str
     mapped: bool
     scan: bool = False
+    partitions: int = 1
 
 
 Input = tuple[BlockRef, ...] | Pending
@@ -211,7 +212,9 @@ class _Planner:
         plans = []
         for partition in range(node.partitions):
             row = [column[partition] for column in columns]
-            use = StateUse(node.state_id, partition, node.batch, node.name, node.spec.mapped, node.scan)
+            use = StateUse(
+                node.state_id, partition, node.batch, node.name, node.spec.mapped, node.scan, node.partitions
+            )
             plan = _joined(StateScan(node.spec, node.name, tuple(item.structure for item in row)), row)
             plans.append(replace(plan, states=(*plan.states, use)))
         return plans

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import Context, ContextVar
@@ -29,7 +30,9 @@ from ..observe.events import (
     TicksCoalesced,
 )
 from ..plan.graph import OutputNode
+from ..sources.base import BatchInput
 from ..types import BatchTime, OnError
+from .commit import CommitProtocol
 from .inputs import Inputs
 from .machine import Batch, BatchMachine, Commit, Halt, Instruction, Run
 from .ticker import DataTrigger, Tick, Ticker
@@ -67,7 +70,7 @@ class StreamDriver:
 
     Parameters
     ----------
-    inputs, outputs, translator: the graph, ready to run.
+    inputs, outputs, translator: the graph, ready to run. protocol: makes batches true.
     policies: of each output, by its id.
     trigger: gives the ticks.
     set_batch: makes the code that follows belong to a batch (label, or None).
@@ -81,6 +84,7 @@ class StreamDriver:
         outputs: Sequence[OutputNode],
         policies: dict[int, OutputPolicy],
         translator: Translator,
+        protocol: CommitProtocol,
         trigger: Ticker | DataTrigger,
         scheduler: SchedulerConfig,
         interval_ms: int,
@@ -94,6 +98,9 @@ class StreamDriver:
         self._outputs = list(outputs)
         self._policies = policies
         self._translator = translator
+        self._protocol = protocol
+        self._committing = asyncio.Lock()
+        self._pending: deque[tuple[Tick, list[BatchInput]]] = deque()
         self._trigger = trigger
         self._interval_ms = interval_ms
         self._clock = clock
@@ -109,12 +116,16 @@ class StreamDriver:
         self._done: dict[int, asyncio.Event] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._committing = asyncio.Lock()
         self._progress = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._draining = False
         self.failure: BaseException | None = None
         self.ended = asyncio.Event()
+
+    def resume(self, batch_id: int, time: int, pending: Sequence[tuple[Tick, list[BatchInput]]]) -> None:
+        """Go on after a batch of an earlier run: first run its pending ones again, with their content."""
+        self._machine.resume(batch_id, time, time)
+        self._pending.extend(pending)
 
     def start(self) -> None:
         """Begin to cut batches."""
@@ -127,6 +138,10 @@ class StreamDriver:
 
     async def _cut_loop(self) -> None:
         try:
+            while self._pending and not self._machine.halted:
+                await self._wait_may_cut()
+                old, contents = self._pending.popleft()
+                await self._begin(old, contents, self._inputs.describe(contents))
             while not self._machine.halted:
                 await self._wait_may_cut()
                 tick = await self._trigger.next()
@@ -166,7 +181,11 @@ class StreamDriver:
         if tick.missed:
             self._emit(TicksCoalesced(self._now_ms(), tick.missed, tick.late_s))
         contents, infos = await self._inputs.cut(tick.time)
+        await self._begin(tick, contents, infos)
+
+    async def _begin(self, tick: Tick, contents: Sequence[BatchInput], infos: tuple[InputInfo, ...]) -> None:
         batch, instructions = self._machine.cut(tick.time, tick.missed)
+        await self._protocol.begin(batch, contents)
         for node, content in zip(self._inputs.nodes, contents, strict=True):
             self._translator.add_input(node, batch.time, content)
         self._submitted(batch, infos)
@@ -186,7 +205,8 @@ class StreamDriver:
 
     async def _perform(self, instructions: Sequence[Instruction]) -> None:
         try:
-            await self._commit_all([item.batch for item in instructions if isinstance(item, Commit)])
+            if not await self._commit_all([item.batch for item in instructions if isinstance(item, Commit)]):
+                return  # nothing that follows may happen
             for instruction in instructions:
                 match instruction:
                     case Run(batch):
@@ -203,12 +223,15 @@ class StreamDriver:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _commit_all(self, batches: Sequence[Batch]) -> None:
-        """Commit in order, also when a later batch is done meanwhile."""
-        if batches:
-            async with self._committing:  # fair, and taken before anybody else can run
-                for batch in batches:
-                    await self._commit(batch)
+    async def _commit_all(self, batches: Sequence[Batch]) -> bool:
+        """Commit in order, also when a later batch is done meanwhile; False after one that failed."""
+        if not batches:
+            return True
+        async with self._committing:  # fair, and taken before anybody else can run
+            for batch in batches:
+                if not await self._commit(batch):
+                    return False
+        return True
 
     # -- one batch -----------------------------------------------------------------------------
 
@@ -221,6 +244,7 @@ class StreamDriver:
             self._completed(batch, error)
             if error is not None:
                 self._fail(error, batch)
+                await self._protocol.abort(batch)
             await self._perform(self._machine.done(batch) if error is None else self._machine.failed(batch))
         except BaseException as error:  # of the engine, or a cancellation: nobody must wait for ever
             if not self._is_asked_for():
@@ -320,12 +344,17 @@ class StreamDriver:
             self._now_ms(), timing.info.inputs, ended - timing.started, timing.started - timing.submitted
         )
 
-    async def _commit(self, batch: Batch) -> None:
-        """The batch is true; then its data goes, as far as no later batch needs it."""
-        await self._inputs.committed(batch.time)
-        self._translator.forget(batch)
+    async def _commit(self, batch: Batch) -> bool:
+        """Make the batch true; False when that failed, after which the stream stops."""
+        try:
+            await self._protocol.finish(batch)
+        except Exception as error:
+            self._fail(error, batch)
+            await self._perform(self._machine.commit_failed(batch))
+            return False
         self._timings.pop(batch.id, None)
         self._done.pop(batch.id - 1, None)
+        return True
 
     async def previous_done(self, batch: Batch) -> None:
         """Return when the batch before ``batch`` is over; state is changed in order of batches."""

@@ -15,16 +15,19 @@ __all__ = ["guarantee", "guarantees_of"]
 def guarantee(source: Source, sink: Sink | None, *, durable: bool = False) -> Guarantee:
     """The delivery across a crash of the driver.
 
-    sink: None for a plain function. durable: positions are written to a checkpoint directory.
+    sink: None for a plain function. durable: there is a checkpoint directory, where positions are
+    written and the blocks of receivers logged; for these the promise begins with the log.
     """
-    if not durable or not isinstance(source, ReplayableSource):
+    if not durable or isinstance(source, EphemeralSource):
         return Guarantee.AT_MOST_ONCE
     if isinstance(sink, IdempotentSink | TransactionalSink):
         return Guarantee.EFFECTIVELY_ONCE
     return Guarantee.AT_LEAST_ONCE
 
 
-def guarantees_of(inputs: Sequence[InputStream], outputs: Sequence[OutputNode]) -> list[str]:
+def guarantees_of(
+    inputs: Sequence[InputStream], outputs: Sequence[OutputNode], *, durable: bool = False
+) -> list[str]:
     """A sentence for each pair of input and output that the graph connects."""
     lines = []
     for output in outputs:
@@ -32,17 +35,20 @@ def guarantees_of(inputs: Sequence[InputStream], outputs: Sequence[OutputNode]) 
         sink = output.sink.sink if output.sink is not None else None
         for node in inputs:
             if node.id in reached:
-                lines.append(_sentence(node, output, sink))
+                lines.append(_sentence(node, output, sink, durable))
     return lines
 
 
-def _sentence(node: InputStream, output: OutputNode, sink: Sink | None) -> str:
+def _sentence(node: InputStream, output: OutputNode, sink: Sink | None, durable: bool) -> str:
     kind = "replayable" if isinstance(node.source, ReplayableSource) else "receiver"
     kind = "ephemeral" if isinstance(node.source, EphemeralSource) else kind
-    promise = guarantee(node.source, sink).name.lower().replace("_", " ")
+    promise = guarantee(node.source, sink, durable=durable).name.lower().replace("_", " ")
+    why = "" if durable else " (no checkpoint directory)"
+    if durable and kind == "receiver":
+        why = " from the moment that it is logged"
     return (
         f"source {node.name} ({kind}) -> {output.name} ({_sink_kind(sink)}): a lost worker loses and doubles "
-        f"no record of the state; across a lost driver {promise} (no checkpoint directory)"
+        f"no record of the state; across a lost driver {promise}{why}"
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ..blocks.directory import BlockDirectory
 from ..clock import Clock
@@ -21,7 +22,7 @@ from ..observe.events import (
 )
 from ..plan.graph import InputStream
 from ..sources.base import BatchInput, ReceiverSource, Source, SourceContext
-from ..types import BatchTime
+from ..types import BatchTime, BlockRef
 from .rate import RateController
 
 __all__ = ["Inputs"]
@@ -61,6 +62,7 @@ class Inputs:
         self._notify = notify
         self._emit = emit
         self._started: list[Source] = []
+        self._leftovers: dict[str, list[BlockRef]] = {}
         self._rates = {
             node.stream_id: RateController(backpressure, interval_s)
             for node in self.nodes
@@ -96,11 +98,32 @@ class Inputs:
     async def cut(self, time: BatchTime) -> tuple[list[BatchInput], tuple[InputInfo, ...]]:
         """The frozen content of each input for the batch, and its description."""
         contents = [await node.source.cut(time) for node in self.nodes]
-        infos = tuple(
+        if self._leftovers:
+            contents = [
+                self._with_leftovers(node, item) for node, item in zip(self.nodes, contents, strict=True)
+            ]
+        return contents, self.describe(contents)
+
+    def take_over(self, leftovers: dict[str, list[BlockRef]]) -> None:
+        """Blocks of an earlier run that no batch held: the next cut gives them first."""
+        self._leftovers = dict(leftovers)
+
+    def _with_leftovers(self, node: InputStream, content: BatchInput) -> BatchInput:
+        blocks = self._leftovers.pop(node.name, [])
+        known = all(block.records >= 0 for block in blocks) and content.records >= 0
+        return replace(
+            content,
+            blocks=(*blocks, *content.blocks),
+            records=content.records + sum(block.records for block in blocks) if known else -1,
+            bytes=content.bytes + sum(block.size for block in blocks),
+        )
+
+    def describe(self, contents: Sequence[BatchInput]) -> tuple[InputInfo, ...]:
+        """What the contents are, for events."""
+        return tuple(
             InputInfo(node.stream_id, node.name, content.records, content.bytes, content.metadata)
             for node, content in zip(self.nodes, contents, strict=True)
         )
-        return contents, infos
 
     def learn(
         self, time_ms: int, infos: Sequence[InputInfo], processing_s: float, scheduling_s: float

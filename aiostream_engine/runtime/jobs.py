@@ -163,7 +163,9 @@ class JobRunner:
     def side(self, node: Side) -> Source:
         """A further output of a kept node; empty when nothing went there."""
         found = self._sides.get((node.parent.id, node.side))
-        return found or Source(name=node.side, partitions=node.parent.partitions, parts=((),) * node.parent.partitions)
+        return found or Source(
+            name=node.side, partitions=node.parent.partitions, parts=((),) * node.parent.partitions
+        )
 
 
 def _source_of(node: Node, results: Sequence[TaskResult]) -> Source:
@@ -311,7 +313,11 @@ class _Execution:
         for index in indices:
             groups.setdefault(id(stage.partitions[index].structure), []).append(index)
         parts = await _together([self._run_group(stage, group) for group in groups.values()])
-        found = {index: result for group, part in zip(groups.values(), parts, strict=True) for index, result in zip(group, part, strict=True)}
+        found = {
+            index: result
+            for group, part in zip(groups.values(), parts, strict=True)
+            for index, result in zip(group, part, strict=True)
+        }
         return [found[index] for index in indices]
 
     async def _run_group(self, stage: Stage, indices: list[int]) -> list[TaskResult]:
@@ -348,7 +354,9 @@ class _Execution:
         plan = stage.partitions[index]
         runner = self._job.runner
         states = tuple(
-            runner.states.directive(use, volatile=runner.executor.volatile_workers, restore=restore)
+            runner.states.directive(
+                use, volatile=runner.executor.volatile_workers or runner.states.durable, restore=restore
+            )
             for use in plan.states
         )
         ledger = runner.directory.ledger
@@ -387,7 +395,9 @@ class _Execution:
                 runner.on_accumulators(pickle.loads(result.accumulators))
             if result.counters:
                 runner.on_counters(dict(result.counters))
-            for use, directive, report in zip(stage.partitions[index].states, task.states, result.states, strict=True):
+            for use, directive, report in zip(
+                stage.partitions[index].states, task.states, result.states, strict=True
+            ):
                 runner.states.report(use, directive, report)
         for task, result in zip(tasks, results, strict=True):
             if result.failure is not None:
@@ -415,5 +425,3 @@ async def _together(coroutines: Sequence[Any]) -> list[Any]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
-
-

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from ..errors import InternalError
 from ..types import BatchTime
@@ -28,13 +29,14 @@ class BatchPhase(Enum):
 
 @dataclass(slots=True)
 class Batch:
-    """One batch: number, label, label of the batch before, and its phase."""
+    """One batch: number, label, label of the batch before, phase, and tokens of transactional sinks."""
 
     id: int
     time: BatchTime
     previous: int
     ticks_missed: int = 0
     phase: BatchPhase = BatchPhase.WAITING
+    tokens: dict[str, list[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,16 @@ class BatchMachine:
         """Something outside of the batches failed: none is cut or started any more."""
         already, self.halted = self.halted, True
         return [] if already else [Halt()]
+
+    def commit_failed(self, batch: Batch) -> list[Instruction]:
+        """What should have made a batch true did not: it is not, and nothing later will be (scenario B11)."""
+        self._expect(batch, BatchPhase.COMMITTED)
+        batch.phase = BatchPhase.FAILED
+        return self.halt()
+
+    def resume(self, batch_id: int, time: int, previous: int) -> None:
+        """Go on after batch ``batch_id`` of an earlier run, whose label was ``time``; nothing was cut yet."""
+        self.last_id, self.last_time = batch_id, max(time, previous, self.zero_ms)
 
     def _expect(self, batch: Batch, phase: BatchPhase) -> None:
         if batch.phase is not phase:

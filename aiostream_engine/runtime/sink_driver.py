@@ -10,7 +10,7 @@ from ..blocks.formats import read_chunks
 from ..operators.structure import ToBlocks
 from ..plan.nodes import Node
 from ..sinks.base import IdempotentSink, PlainSink, Sink, SinkContext, TransactionalSink, WriteKey
-from ..types import BlockRef
+from ..types import BatchTime, BlockRef
 from .jobs import Materialiser
 from .machine import Batch
 
@@ -39,13 +39,24 @@ class SinkDriver:
         await self.sink.aclose()
 
     async def write(self, job: _Job, node: Node, batch: Batch) -> None:
-        """Compute ``node`` and write it as the batch's output; a transactional sink commits as a whole."""
+        """Compute ``node`` and write it as the batch's output; a transactional sink only stages."""
         results = await job.run_terminal(node, ToBlocks())
         parts = [result.outputs for result in results]
         keys = [WriteKey(self.name, batch.id, batch.time, index, len(parts)) for index in range(len(parts))]
         tokens = await self._each(keys, parts)
         if isinstance(self.sink, TransactionalSink):
-            await self.sink.commit(batch.id, batch.time, tokens)
+            batch.tokens[self.name] = tokens
+
+    async def publish(self, batch_id: int, time: BatchTime, tokens: list[Any] | None) -> None:
+        """Make a committed batch's staged output visible; nothing to do for other sinks."""
+        if isinstance(self.sink, TransactionalSink) and tokens is not None:
+            await self.sink.commit(batch_id, time, tokens)
+
+    async def abort(self, batch: Batch) -> None:
+        """Throw away what a failed batch staged."""
+        tokens = batch.tokens.pop(self.name, None)
+        if isinstance(self.sink, TransactionalSink) and tokens is not None:
+            await self.sink.abort(batch.id, tokens)
 
     async def _each(self, keys: Sequence[WriteKey], parts: Sequence[tuple[BlockRef, ...]]) -> list[Any]:
         if self.sink.concurrency_max <= 1:

@@ -14,6 +14,7 @@ from ..errors import BlocksReleasedError
 from ..executors.base import StateDirective, StateReport
 from ..planner.stages import StateUse
 from ..types import BlockRef
+from .checkpoint import StateChange
 
 __all__ = ["StateRegistry", "StateStatistics"]
 
@@ -60,6 +61,8 @@ class StateRegistry:
     def __init__(self, ledger: BlockLedger) -> None:
         self._ledger = ledger
         self._partitions: dict[tuple[str, int], _Partition] = {}
+        self._changes: list[StateChange] = []
+        self.durable = False
 
     def directive(self, use: StateUse, *, volatile: bool, restore: bool = False) -> StateDirective:
         """What a task has to do with its partition.
@@ -99,6 +102,8 @@ class StateRegistry:
         if directive.base == directive.target:
             return
         if report.block is not None:
+            if self.durable:
+                self._note(use, report)
             self._extend(partition, report, again=partition.version == directive.target)
         partition.version, partition.batch = report.version, use.batch
 
@@ -119,6 +124,60 @@ class StateRegistry:
         else:
             partition.chain.append(block)
             partition.changes_bytes += block.size
+
+    def _note(self, use: StateUse, report: StateReport) -> None:
+        assert report.block is not None
+        change = StateChange(
+            use.state_id,
+            use.partition,
+            use.partitions,
+            report.version,
+            report.is_snapshot,
+            report.block,
+            use.batch,
+        )
+        self._ledger.retain([report.block])
+        for known in self._changes:  # the batch was run again: only the last run counts
+            if (known.state_id, known.partition, known.version) == (
+                use.state_id,
+                use.partition,
+                report.version,
+            ):
+                self._ledger.release([known.block])
+                self._changes.remove(known)
+                break
+        self._changes.append(change)
+
+    def take_changes(self, batch: int) -> list[StateChange]:
+        """The blocks that batches up to ``batch`` (a label) added to chains; to be released after use."""
+        taken = [change for change in self._changes if change.batch <= batch]
+        self._changes = [change for change in self._changes if change.batch > batch]
+        return taken
+
+    def release_changes(self, changes: list[StateChange]) -> None:
+        """Let go of what :meth:`take_changes` gave."""
+        self._ledger.release([change.block for change in changes])
+
+    def seed(
+        self,
+        state_id: str,
+        partition: int,
+        version: int,
+        batch: int,
+        blocks: list[BlockRef],
+        *,
+        new_partitions: int | None = None,
+    ) -> None:
+        """A state of an earlier run, to be loaded by the worker that gets the partition.
+
+        new_partitions: the state was dealt anew over so many; the next commit writes the snapshot.
+        """
+        self._ledger.retain(blocks)
+        if new_partitions is not None:
+            change = StateChange(state_id, partition, new_partitions, version, True, blocks[0], batch)
+            self._ledger.retain(blocks)
+            self._changes.append(change)
+        self._partitions[state_id, partition] = _Partition(version, batch, -1, list(blocks))
 
     def drop(self, state_ids: Collection[str]) -> None:
         """Forget states whose stream has ended."""

@@ -12,7 +12,7 @@ from ..blocks.directory import BlockLedger
 from ..errors import GraphError
 from ..operators import kernels
 from ..operators.kernels import kernel
-from ..operators.partitioners import Partitioner
+from ..operators.partitioners import HashPartitioner, Partitioner
 from ..operators.structure import ToValue
 from ..plan.graph import (
     InputStream,
@@ -41,6 +41,7 @@ from ..windows.intervals import (
 )
 from .jobs import JobRunner
 from .machine import Batch
+from .recovery import KeptPart
 
 __all__ = ["Dataset", "DatasetFactory", "Translator"]
 
@@ -113,6 +114,8 @@ class Translator:
         self._uses: Counter[int] = Counter()  # RDD node -> streams and batches that hold it
         self._marked: set[int] = set()
         self._held: dict[tuple[int, int], list[BlockRef]] = {}
+        self._windows = _windows_over(self.nodes)
+        self._horizons: dict[str, int] = {}
 
     @property
     def _ledger(self) -> BlockLedger:
@@ -290,6 +293,53 @@ class Translator:
             return _nothing(node.partitioner)
         return _placed(self._factory.union(rdds), node.partitioner, node.name)
 
+    # -- across a restart ----------------------------------------------------------------------
+
+    def fired(self) -> dict[str, int]:
+        """When each stateful stream was brought forward last, by name."""
+        return {node.name: self._fired[node.id] for node in self.nodes if node.id in self._fired}
+
+    @property
+    def kept_horizons(self) -> dict[str, int]:
+        """For each input of a window the label up to which its RDDs are forgotten."""
+        return dict(self._horizons)
+
+    def horizons(self, batch: Batch) -> dict[str, int]:
+        """:attr:`kept_horizons` as of the commit of ``batch``."""
+        self._horizons = {
+            name: batch.time - self._retention[node_id] for node_id, name in self._windows.items()
+        }
+        return dict(self._horizons)
+
+    def kept_blocks(self, batch: Batch) -> list[tuple[str, int, int, int | None, BlockRef]]:
+        """What later windows read of this batch: (stream, partition, partitions, placed, block)."""
+        blocks: list[tuple[str, int, int, int | None, BlockRef]] = []
+        for node_id, name in self._windows.items():
+            rdd = self._rdds[node_id].get(batch.time)
+            if rdd is None:
+                continue
+            source = rdd.node if isinstance(rdd.node, Source) else self._factory.runner.kept(rdd.node)
+            if source is None:
+                continue
+            placed = (
+                source.partitioner.partitions if isinstance(source.partitioner, HashPartitioner) else None
+            )
+            blocks.extend(
+                (name, index, source.partitions, placed, ref)
+                for index, part in enumerate(source.parts)
+                for ref in part
+            )
+        return blocks
+
+    def restore(self, fired: dict[str, int], kept: dict[str, dict[int, dict[int, KeptPart]]]) -> None:
+        """Go on after an earlier run: what fired when, and the RDDs that windows still need."""
+        self._fired = {
+            node.id: fired[node.name] for node in self.nodes if node.name in fired and _has_state(node)
+        }
+        for node_id, name in self._windows.items():
+            for time, parts in kept.get(name, {}).items():
+                self._rdds[node_id][time] = self._factory.from_node(_restored(name, parts))
+
     # -- forgetting ----------------------------------------------------------------------------
 
     def forget(self, batch: Batch) -> None:
@@ -335,6 +385,30 @@ class Translator:
             for time, rdd in sorted(made.items())
             if begin <= time <= end and rdd is not None
         ]
+
+
+def _restored(name: str, parts: dict[int, KeptPart]) -> Source:
+    first = next(iter(parts.values()))
+    blocks = tuple(tuple(parts[index].blocks) if index in parts else () for index in range(first.partitions))
+    formats = {(ref.format, ref.args) for part in blocks for ref in part} or {("pickle", ())}
+    format, args = formats.pop()
+    return Source(
+        name=name,
+        parts=blocks,
+        partitions=first.partitions,
+        partitioner=None if first.placed is None else HashPartitioner(first.placed),
+        format=format,
+        format_args=args,
+    )
+
+
+def _windows_over(nodes: Sequence[StreamNode]) -> dict[int, str]:
+    """Streams that windows look back on, with the name under which their RDDs outlive the driver."""
+    windows: dict[int, str] = {}
+    for node in nodes:
+        if isinstance(node, WindowStream | InverseWindowStream):
+            windows.setdefault(node.parents[0].id, node.name)
+    return windows
 
 
 def _placed(rdd: Any | None, partitioner: Partitioner, name: str) -> Node:

@@ -10,11 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..durable.crash import crash_environment as crash_environment
+    from ..durable.crash import crash_point as crash_point
     from .canary import LoopCanary as LoopCanary
     from .canary import LoopDelay as LoopDelay
     from .clock import ManualClock as ManualClock
-    from .crash import crash_environment as crash_environment
-    from .crash import crash_point as crash_point
     from .leaks import LeakCheck as LeakCheck
     from .leaks import LeakError as LeakError
     from .run import run_batches as run_batches
@@ -44,8 +44,8 @@ _ROOM_OF = {
     "ScriptedReplayableSource": "source",
     "ScriptedSource": "source",
     "VerifyingSink": "sink",
-    "crash_environment": "crash",
-    "crash_point": "crash",
+    "crash_environment": ".durable.crash",
+    "crash_point": ".durable.crash",
     "numbered_records": "sink",
     "run_batches": "run",
 }

@@ -205,6 +205,12 @@ class ScriptedReplayableSource(_Script, ReplayableSource):
         super().__init__(items[position:], name, partitions)
         self._played = position
 
+    def restore(self, position: Any) -> None:
+        """Leave out the items before ``position``; those played count on from it."""
+        for _ in range(position - self._played):
+            self._items.popleft()
+        self._played = position
+
 
 def _split(records: Sequence[Any], parts: int) -> list[Sequence[Any]]:
     """Up to ``parts`` runs of nearly equal length, none of them empty."""
