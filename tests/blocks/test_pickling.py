@@ -33,7 +33,9 @@ asyncio.run(main())
 def test_a_dataclass_of_the_script_can_be_record_key_and_result(tmp_path: Path) -> None:
     script = tmp_path / "orders.py"
     script.write_text(SCRIPT)
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stdout.split("\n") == ["True", "True 32", ""], done.stderr
 
 
