@@ -28,7 +28,7 @@ FAST = RetryPolicy(attempts_max=None, wait_s=0.005, wait_max_s=0.02)
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 - conditions of all kinds, which have no event
+        while not condition():
             await asyncio.sleep(0.002)
 
 
