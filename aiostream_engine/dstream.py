@@ -245,9 +245,12 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
     def transform_with(
         self, f: Callable[..., Any], other: DStream[Any], *, name: str | None = None
     ) -> DStream[Any]:
-        """``f(rdd, other_rdd)``: any RDD operations of two streams (row TR-11)."""
+        """``f(rdd, other)`` or ``f(rdd, other, time)``: any RDD operations of two streams (row TR-11)."""
+        call = call_with_time(f, "transform_with", 2)
         return self._transform(
-            lambda rdds, _: f(*rdds), name or f"transform_with({describe_callable(f)})", others=[other]
+            lambda rdds, time: call(*rdds, time),
+            name or f"transform_with({describe_callable(f)})",
+            others=[other],
         )
 
     def union(self, *others: DStream[T]) -> DStream[T]:

@@ -39,22 +39,26 @@ class StreamBatch:
         return await self.rdd.collect()
 
 
-def call_with_time(function: Callable[..., Any], option: str) -> Callable[[Any, BatchTime], Any]:
-    """``function(rdd)`` or ``function(rdd, time)``, told apart by its signature, as ``(rdd, time)``."""
+def call_with_time(function: Callable[..., Any], option: str, rdds: int = 1) -> Callable[..., Any]:
+    """``function(rdd)`` or ``function(rdd, time)``, told apart by its signature, as ``(rdd, time)``.
+
+    rdds: how many RDDs lead the arguments.
+    """
     if not callable(function):
         raise OptionError(f"{option} needs a function, not {type(function).__name__}")
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # some built-ins have no signature
-        return lambda rdd, time: function(rdd)
+        return lambda *arguments: function(*arguments[:rdds])
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in positional if p.default is p.empty]
     several = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    if len(required) > 2 or not (positional or several):
-        raise OptionError(f"{option}: {describe_callable(function)} must take (rdd) or (rdd, time)")
-    if len(required) == 2 or (several and not positional):
+    if len(required) > rdds + 1 or not (len(positional) >= rdds or several):
+        names = ", ".join(["rdd"] if rdds == 1 else ["rdd", "other_rdd"])
+        raise OptionError(f"{option}: {describe_callable(function)} must take ({names}) or ({names}, time)")
+    if len(required) == rdds + 1 or (several and not positional):
         return function
-    return lambda rdd, time: function(rdd)
+    return lambda *arguments: function(*arguments[:rdds])
 
 
 class Outputs:
