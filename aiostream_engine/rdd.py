@@ -356,7 +356,9 @@ class RDD(Actions, PairOperations, Generic[T]):
         return self.sort_by(kernel(_key_of_pair, fn), ascending, partitions)
 
     def _sorted(self, ascending: bool, partitions: int | None) -> RDD[Any]:
-        count = partitions or self.context.default_parallelism
+        count = self.context.default_parallelism if partitions is None else partitions
+        if count < 1:
+            raise OptionError(f"a sort needs at least 1 partition, not {count}")
         op = PartitionOp("sort", kernel(kernels.sort_pairs, ascending))
 
         async def resolve(job: Any, parents: tuple[Source, ...]) -> Node:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import contextlib
 import itertools
 import math
 import os
 import pickle
 import random
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import reduce as fold_left
 from typing import TYPE_CHECKING, Any, cast
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .blocks.formats import read_chunks
 from .blocks.pickling import dumps
 from .durable.saving import save_pickle_partition, save_text_partition
-from .errors import ConfigurationError, OptionError, UnpicklableError
+from .errors import AiostreamError, ConfigurationError, OptionError, UnpicklableError
 from .operators import kernels
 from .operators.function import Fn
 from .operators.kernels import kernel
@@ -28,6 +30,7 @@ from .types import BlockRef
 if TYPE_CHECKING:
     from .engine import EngineContext
     from .executors.base import TaskResult
+    from .rdd import RDD
 
 __all__ = ["Actions", "as_fn"]
 
@@ -55,6 +58,10 @@ class Actions:
     context: EngineContext
     node: Node
 
+    if TYPE_CHECKING:
+
+        def _record(self, kind: str, function: Any, name: str | None) -> RDD[Any]: ...
+
     # -- plumbing ----------------------------------------------------------------------------
 
     async def _run(self, terminal: Terminal) -> list[TaskResult]:
@@ -75,11 +82,14 @@ class Actions:
         """The records one by one, computing one partition at a time (toLocalIterator)."""
         async with self.context.runner.job(self.context.current_batch) as job:
             execution = await job.execution(self.node, ToBlocks())
+            await execution.run([])
+            held = job.blocks_owned
             for index in range(execution.partitions):
                 (result,) = await execution.run([index])
                 for ref in result.outputs:
                     for record in await _read([ref]):
                         yield record
+                job.release(since=held)
 
     async def collect_as_map(self) -> dict[Any, Any]:
         """The pairs as a dict; of equal keys the last one stays."""
@@ -266,7 +276,7 @@ class Actions:
 
     async def foreach(self, f: Callable[[Any], Any]) -> None:
         """Call ``f(record)`` in the workers, for its effect."""
-        await self._values(kernel(kernels.visited, as_fn(f, "foreach")), "foreach")
+        await self._record("map", f, "foreach").count()
 
     async def foreach_partition(self, f: Callable[[Iterator[Any]], Any] | Fn) -> None:
         """Call ``f(iterator)`` in the workers, once a partition: the place to open connections."""
@@ -283,18 +293,24 @@ class Actions:
 
     async def _save(self, path: str, save: Callable[..., int], overwrite: bool) -> None:
         await asyncio.to_thread(_make_output_directory, path, overwrite)
-        await self._values(kernel(save, path), "save", "index")
-        await asyncio.to_thread(_touch, os.path.join(path, "_SUCCESS"))
+        sizes = await self._values(kernel(save, path), "save", "index")
+        await asyncio.to_thread(_finish_output_directory, path, len(sizes))
 
 
 def _make_output_directory(path: str, overwrite: bool) -> None:
     if not overwrite and os.path.exists(path):
         raise ConfigurationError(f"{path} exists already: choose another path, or overwrite=True")
     os.makedirs(path, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(path, "_SUCCESS"))
 
 
-def _touch(path: str) -> None:
-    with open(path, "wb"):
+def _finish_output_directory(path: str, partitions: int) -> None:
+    """Remove the further parts of an overwritten directory, then say that it is whole."""
+    for name in os.listdir(path):
+        if (match := re.fullmatch(r"part-(\d{5,})", name)) and int(match[1]) >= partitions:
+            os.unlink(os.path.join(path, name))
+    with open(os.path.join(path, "_SUCCESS"), "wb"):
         pass
 
 
@@ -361,7 +377,9 @@ async def _read(refs: list[Any]) -> list[Any]:
 def _read_all(refs: list[Any]) -> list[Any]:
     try:
         return [record for ref in refs for chunk in read_chunks(ref) for record in chunk]
-    except (pickle.UnpicklingError, AttributeError, ImportError, EOFError, TypeError) as error:
+    except (AiostreamError, OSError):
+        raise
+    except Exception as error:
         raise UnpicklableError(
             f"a result cannot be unpickled in the driver: {type(error).__name__}: {error}"
         ) from error

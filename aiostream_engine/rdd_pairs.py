@@ -51,7 +51,7 @@ class PairOperations:
         for node in (self.node, *(other.node for other in others)):
             if isinstance(node.partitioner, HashPartitioner) and partitions in (None, node.partitions):
                 return node.partitioner
-        return HashPartitioner(partitions or self.context.default_parallelism)
+        return HashPartitioner(self.context.default_parallelism if partitions is None else partitions)
 
     # -- combining -----------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ class PairOperations:
         partitioner: Partitioner | None = None,
     ) -> RDD[Any]:
         """Pairs moved to the partition of their key: by stable hash, or by ``function(key) % partitions``."""
-        count = partitions or self.context.default_parallelism
+        count = self.context.default_parallelism if partitions is None else partitions
         if partitioner is None and partition_function is not None:
             partitioner = FunctionPartitioner(count, as_fn(partition_function, "partition_by"))
         return self._with(exchanged(self.node, partitioner or HashPartitioner(count), "partition_by"))

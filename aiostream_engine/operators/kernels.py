@@ -302,11 +302,6 @@ def looked_up(key: Any, pairs: Iterable[tuple[Any, Any]]) -> list[Any]:
     return [value for k, value in pairs if k == key]
 
 
-def visited(call: Callable[[Any], Any], records: Iterable[Any]) -> None:
-    for record in records:
-        call(record)
-
-
 def visited_partition(call: Callable[[Iterable[Any]], Any], records: Iterable[Any]) -> None:
     call(iter(records))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import BadKeyError
+from ..errors import BadKeyError, OptionError
 from .function import Fn
 from .hashing import PartitionOf
 
@@ -19,6 +19,9 @@ class HashPartitioner:
     """By :func:`~aiostream_engine.operators.hashing.stable_hash`, modulo the number of partitions."""
 
     partitions: int
+
+    def __post_init__(self) -> None:
+        _check_width(self.partitions)
 
     def lookup(self) -> Callable[[Any], int]:
         """A fast key -> partition function for the length of one task."""
@@ -56,6 +59,9 @@ class FunctionPartitioner:
     partitions: int
     fn: Fn
 
+    def __post_init__(self) -> None:
+        _check_width(self.partitions)
+
     def lookup(self) -> Callable[[Any], int]:
         call, partitions = self.fn.call, self.partitions
 
@@ -74,8 +80,16 @@ class RoundRobin:
 
     partitions: int
 
+    def __post_init__(self) -> None:
+        _check_width(self.partitions)
+
     def lookup(self) -> Callable[[Any], int]:
         raise TypeError("round-robin has no place for a key")
+
+
+def _check_width(partitions: int) -> None:
+    if partitions < 1:
+        raise OptionError(f"a partitioner needs at least 1 partition, not {partitions}")
 
 
 Partitioner = HashPartitioner | RangePartitioner | FunctionPartitioner | RoundRobin

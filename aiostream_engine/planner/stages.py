@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 
 from ..errors import InternalError
@@ -157,16 +158,16 @@ class _Planner:
                 return [plan for parent in node.parents for plan in self.lower(parent)]
             case Aligned():
                 columns = [self.lower(parent) for parent in node.parents]
-                return [concatenated(row) for row in zip(*columns, strict=True)]
+                return concatenated(list(zip(*columns, strict=True)))
             case Coalesced():
                 plans = self.lower(node.parent)
-                return [concatenated([plans[i] for i in group]) for group in node.groups]
+                return concatenated([[plans[i] for i in group] for group in node.groups])
             case Zipped():
                 columns = [self.lower(parent) for parent in node.parents]
-                return [_multi(node.op, row) for row in zip(*columns, strict=True)]
+                return _joined(list(zip(*columns, strict=True)), partial(Multi, node.op))
             case Cartesian():
                 left, right = self.lower(node.left), self.lower(node.right)
-                return [_multi(node.op, (a, b)) for a in left for b in right]
+                return _joined([(a, b) for a in left for b in right], partial(Multi, node.op))
             case Exchange():
                 return self._exchange(node)
             case StateNode():
@@ -209,13 +210,12 @@ class _Planner:
 
     def _state(self, node: StateNode) -> list[PartitionPlan]:
         columns = [self.lower(parent) for parent in node.inputs]
+        rows = [[column[partition] for column in columns] for partition in range(node.partitions)]
         plans = []
-        for partition in range(node.partitions):
-            row = [column[partition] for column in columns]
+        for partition, plan in enumerate(_joined(rows, partial(StateScan, node.spec, node.name))):
             use = StateUse(
                 node.state_id, partition, node.batch, node.name, node.spec.mapped, node.scan, node.partitions
             )
-            plan = _joined(StateScan(node.spec, node.name, tuple(item.structure for item in row)), row)
             plans.append(replace(plan, states=(*plan.states, use)))
         return plans
 
@@ -226,28 +226,40 @@ def _applied(op: RecordOp | PartitionOp) -> Callable[[Structure], Structure]:
     return lambda child: Partitioned(op, child)
 
 
-def _multi(op: PartitionOp, row: Sequence[PartitionPlan]) -> PartitionPlan:
-    return _joined(Multi(op, tuple(plan.structure for plan in row)), row)
+Rows = Sequence[Sequence[PartitionPlan]]
 
 
-def _joined(structure: Structure, row: Sequence[PartitionPlan]) -> PartitionPlan:
-    inputs = tuple(item for plan in row for item in plan.inputs)
-    states = tuple(use for plan in row for use in plan.states)
-    indices = tuple(index for plan in row for index in plan.indices)
-    depth = 1 + max((plan.depth for plan in row), default=0)
-    return PartitionPlan(structure, inputs, states, indices, depth)
+def _joined(rows: Rows, wrap: Callable[[tuple[Structure, ...]], Structure]) -> list[PartitionPlan]:
+    """One plan a row, over the trees of all its plans; rows of the same trees share one."""
+    made: dict[tuple[int, ...], Structure] = {}
+    result = []
+    for row in rows:
+        trees = tuple(id(plan.structure) for plan in row)
+        structure = made.get(trees)
+        if structure is None:
+            structure = made[trees] = wrap(tuple(plan.structure for plan in row))
+        inputs = tuple(item for plan in row for item in plan.inputs)
+        states = tuple(use for plan in row for use in plan.states)
+        indices = tuple(index for plan in row for index in plan.indices)
+        depth = 1 + max((plan.depth for plan in row), default=0)
+        result.append(PartitionPlan(structure, inputs, states, indices, depth))
+    return result
 
 
-def concatenated(row: Sequence[PartitionPlan]) -> PartitionPlan:
-    """Several partitions as one; where all do the same to one leaf, it reads all their blocks."""
-    if len(row) == 1:
-        return row[0]
-    if row and is_record_chain(row[0].structure) and all(plan.structure == row[0].structure for plan in row):
-        inputs = [plan.inputs[0] for plan in row]
-        blocks = [blocks for blocks in inputs if not isinstance(blocks, Pending)]
-        if len(blocks) == len(row):
-            return replace(row[0], inputs=(tuple(chain.from_iterable(blocks)),))
-    return _joined(Concat(tuple(plan.structure for plan in row)), row)
+def concatenated(rows: Rows) -> list[PartitionPlan]:
+    """Several partitions as one in each row; where all do the same to one leaf, it reads all their blocks."""
+    result = [row[0] if len(row) == 1 else _one_leaf(row) for row in rows]
+    others = iter(_joined([row for row, plan in zip(rows, result, strict=True) if plan is None], Concat))
+    return [next(others) if plan is None else plan for plan in result]
+
+
+def _one_leaf(row: Sequence[PartitionPlan]) -> PartitionPlan | None:
+    first = row[0] if row else None
+    if first is None or not is_record_chain(first.structure):
+        return None
+    inputs = [plan.inputs[0] for plan in row if plan.structure == first.structure]
+    blocks = [blocks for blocks in inputs if not isinstance(blocks, Pending)]
+    return replace(first, inputs=(tuple(chain.from_iterable(blocks)),)) if len(blocks) == len(row) else None
 
 
 def is_record_chain(structure: Structure) -> bool:

@@ -206,10 +206,15 @@ class _Job:
         """Add to the engine's counters."""
         self.runner.on_counters(counters)
 
-    def release(self) -> None:
-        """Let go of all that the job owns."""
-        self.directory.ledger.release(self._owned)
-        self._owned = []
+    @property
+    def blocks_owned(self) -> int:
+        """How many blocks the job owns."""
+        return len(self._owned)
+
+    def release(self, since: int = 0) -> None:
+        """Let go of what the job owns, or of what it came to own after its first ``since`` blocks."""
+        self.directory.ledger.release(self._owned[since:])
+        del self._owned[since:]
 
     async def __aenter__(self) -> _Job:
         return self
