@@ -297,70 +297,16 @@ class StreamingContext(SourceMethods):
         for output in self._outputs:
             if output.sink is not None:
                 await output.sink.open()
-        scheduler = self.scheduler
         nodes = list(walk_streams([*self._inputs, *(output.parent for output in self._outputs)]))
         if self._checkpoint is not None:
             self._session = await CheckpointSession.open(self._checkpoint)
             self._session.check(nodes, self._outputs)
         trigger = self._trigger(self._session)
-        self._translator = Translator(
-            self.engine,
-            self._outputs,
-            self._inputs,
-            self.interval_ms,
-            self._remember_ms,
-            self._cached,
-            pack,
-            lambda batch: driver.previous_done(batch),
-        )
-        self._running_inputs = inputs = Inputs(
-            self._inputs,
-            self.engine.directory,
-            self.clock,
-            self._queue,
-            self._backpressure,
-            self.engine.default_parallelism,
-            self.interval_ms / 1000,
-            trigger.notify if isinstance(trigger, DataTrigger) else lambda: None,
-            self._emit,
-        )
-        protocol = CommitProtocol(
-            inputs,
-            self._outputs,
-            self._translator,
-            self.engine.runner.states,
-            self._session.writer if self._session else None,
-            trigger.zero_ms,
-            self.interval_ms,
-        )
-        self._driver = driver = StreamDriver(
-            inputs,
-            self._outputs,
-            self._policies,
-            self._translator,
-            protocol,
-            trigger,
-            scheduler,
-            self.interval_ms,
-            self.clock,
-            batch_of_task.set,
-            self._emit,
-            contextvars.copy_context(),
-            self._stop_when_finished,
-        )
+        self._running_inputs = inputs = self._make_inputs(trigger)
+        self._driver = driver = self._make_driver(trigger, inputs)
         self._start_bus()
         if self._session is not None:
-            await self._session.restore(
-                nodes,
-                self.engine.directory,
-                self._translator,
-                self.engine.runner.states,
-                inputs,
-                driver,
-                protocol,
-                trigger.zero_ms,
-                self.interval_ms,
-            )
+            await self._session.restore(nodes, self.engine, driver, trigger.zero_ms, self.interval_ms)
         await inputs.start()
         lines = guarantees_of(self._inputs, self._outputs, durable=self._session is not None)
         for line in lines:
@@ -374,6 +320,56 @@ class StreamingContext(SourceMethods):
         context = contextvars.copy_context()
         context.run(inside_batch.set, True)
         context.run(self._bus.start)
+
+    def _make_inputs(self, trigger: Ticker | DataTrigger) -> Inputs:
+        return Inputs(
+            self._inputs,
+            self.engine.directory,
+            self.clock,
+            self._queue,
+            self._backpressure,
+            self.engine.default_parallelism,
+            self.interval_ms / 1000,
+            trigger.notify if isinstance(trigger, DataTrigger) else lambda: None,
+            self._emit,
+        )
+
+    def _make_driver(self, trigger: Ticker | DataTrigger, inputs: Inputs) -> StreamDriver:
+        self._translator = translator = Translator(
+            self.engine,
+            self._outputs,
+            self._inputs,
+            self.interval_ms,
+            self._remember_ms,
+            self._cached,
+            pack,
+            lambda batch: driver.previous_done(batch),
+        )
+        protocol = CommitProtocol(
+            inputs,
+            self._outputs,
+            translator,
+            self.engine.runner.states,
+            self._session.writer if self._session else None,
+            trigger.zero_ms,
+            self.interval_ms,
+        )
+        driver = StreamDriver(
+            inputs,
+            self._outputs,
+            self._policies,
+            translator,
+            protocol,
+            trigger,
+            self.scheduler,
+            self.interval_ms,
+            self.clock,
+            batch_of_task.set,
+            self._emit,
+            contextvars.copy_context(),
+            self._stop_when_finished,
+        )
+        return driver
 
     def _trigger(self, session: CheckpointSession | None) -> Ticker | DataTrigger:
         zero_ms = session.recovered.zero_ms if session else None

@@ -18,13 +18,12 @@ from ..plan.graph import InputStream, InverseWindowStream, OutputNode, StateStre
 from ..sources.base import BatchInput, ReplayableSource, Source
 from ..types import BatchTime, BlockRef
 from .checkpoint import CheckpointWriter
-from .commit import CommitProtocol
 from .driver import StreamDriver
 from .inputs import Inputs
 from .recovery import Recovered, dealt_anew, recover
 from .state_registry import StateRegistry
 from .ticker import Tick
-from .translator import Translator
+from .translator import DatasetFactory
 
 __all__ = ["CheckpointSession"]
 
@@ -109,34 +108,28 @@ class CheckpointSession:
     async def restore(
         self,
         nodes: Sequence[StreamNode],
-        directory: BlockDirectory,
-        translator: Translator,
-        states: StateRegistry,
-        inputs: Inputs,
+        engine: DatasetFactory,
         driver: StreamDriver,
-        protocol: CommitProtocol,
         zero_ms: int,
         interval_ms: int,
     ) -> None:
         """Put everything back as at the last commit, publish that again, and queue what was pending."""
-        recovered, journal = self.recovered, self.writer.directory.journal_path
-        states.durable = True
-        translator.restore(recovered.commit.get("fired", {}), recovered.kept)
+        recovered, journal, runner = self.recovered, self.writer.directory.journal_path, engine.runner
+        runner.states.durable = True
+        driver.translator.restore(recovered.commit.get("fired", {}), recovered.kept)
         for node in nodes:
             if isinstance(node, StateStream | InverseWindowStream):
-                await self._restore_state(node, directory, states)
+                await self._restore_state(node, runner.directory, runner.states)
         self.writer.adopt(recovered.chain_numbers, recovered.kept_numbers, recovered.stored)
-        inputs.take_over(
-            {name: [ref.to_block(journal) for ref in refs] for name, refs in recovered.leftovers.items()}
-        )
-        for item in inputs.nodes:
+        leftovers = recovered.leftovers.items()
+        driver.inputs.take_over({name: [ref.to_block(journal) for ref in refs] for name, refs in leftovers})
+        for item in driver.inputs.nodes:
             self._restore_source(item.name, item.source)
         crash_point("mid_recovery")
         if recovered.commit:
-            await protocol.redo(
-                recovered.batch, BatchTime(recovered.time), recovered.commit.get("tokens", {})
-            )
-        driver.resume(recovered.batch, recovered.time, self._pending(inputs))
+            time, tokens = BatchTime(recovered.time), recovered.commit.get("tokens", {})
+            await driver.protocol.redo(recovered.batch, time, tokens)
+        driver.resume(recovered.batch, recovered.time, self._pending(driver.inputs))
         await self.writer.opened(zero_ms, interval_ms)
 
     async def _restore_state(

@@ -94,11 +94,11 @@ class StreamDriver:
         context: Context,
         stop_when_finished: bool,
     ) -> None:
-        self._inputs = inputs
+        self.inputs = self._inputs = inputs
         self._outputs = list(outputs)
         self._policies = policies
-        self._translator = translator
-        self._protocol = protocol
+        self.translator = self._translator = translator
+        self.protocol = self._protocol = protocol
         self._committing = asyncio.Lock()
         self._pending: deque[tuple[Tick, list[BatchInput]]] = deque()
         self._trigger = trigger
