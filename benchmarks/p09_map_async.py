@@ -39,7 +39,7 @@ BENCHMARK = Benchmark(
     "map_async, 20 000 records x 5 ms, concurrency 100",
     "from queueing the records until their answers are in the driver, so with the wait for the next batch of "
     "50 ms; ideal is records x wait / concurrency (20 000: 1 s). asyncio's own loop wakes sleepers up "
-    "to 1 ms late, which its floor shows. Quick: 4 000 records, where the wait for the batch weighs five times more.",
+    "to 1 ms late, as its floor shows. Quick: 4 000 records, where the wait for the batch weighs more.",
     (Metric("seconds", "time", "s"), Metric("times_ideal", "times ideal", "×")),
     (
         Target("times ideal, as completed, uvloop", "unordered", "times_ideal", 1.2, at_least=False),
