@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["WatchedDirectory", "round_metrics"]
+__all__ = ["WatchedDirectory", "round_metrics", "seconds_to_move"]
+
+MARGIN_S = 0.1
 
 
 class WatchedDirectory:
@@ -43,6 +46,14 @@ class WatchedDirectory:
                 copy.rename(Path(self.path, copy.name))
 
         return move_in
+
+
+def seconds_to_move(interval_s: float) -> float:
+    """How long to wait so that files move in 0.1 s before a tick: everybody then waits alike.
+
+    Both Spark and this engine cut batches at epoch multiples of the interval.
+    """
+    return interval_s - (time.time() + MARGIN_S) % interval_s
 
 
 def round_metrics(

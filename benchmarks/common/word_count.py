@@ -18,8 +18,8 @@ METRICS = (
     Metric("first_words_per_s", "first round", "words/s", more_is_better=True),
 )
 INCLUDED = (
-    "from moving 8 files into the watched directory until all counts are in the driver: wait for the next "
-    "batch of 1 s, listing, reading, shuffle, collecting. Process start and one warm-up file are not timed. "
+    "from moving 8 files into the watched directory, 0.1 s before a tick of the 1 s interval, until all "
+    "counts are in the driver: listing, reading, shuffle, collecting. Process start and warm-up are not timed. "
     "Steady is the median of the rounds after the first; 'in processing' holds only the time of the batches. "
     "Bytewax, Pathway, Streamz and the loops run once over the files, without a directory to watch."
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from common.feeding import WatchedDirectory, round_metrics
+from common.feeding import WatchedDirectory, round_metrics, seconds_to_move
 from common.program import package_version, parameters, report, stopwatch
 from waiting import until
 
@@ -59,7 +59,8 @@ async def one_round(
 ) -> tuple[float, float]:
     """Seconds from moving all files in to the last count in the driver, and of processing in them."""
     totals.matches, totals.processing_s = 0, 0.0
-    move_in = directory.stage(given["files"], f"round-{number}")
+    move_in = await asyncio.to_thread(directory.stage, given["files"], f"round-{number}")
+    await asyncio.sleep(seconds_to_move(given["interval_s"]))
     started = stopwatch()
     move_in()
     await totals.wait_for(given["matches"], ssc)

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from common.feeding import WatchedDirectory, round_metrics
+from common.feeding import WatchedDirectory, round_metrics, seconds_to_move
 from common.program import digest_counts, package_version, parameters, report, stopwatch
 from waiting import until
 
@@ -68,7 +68,8 @@ async def one_round(
     """Seconds from moving all files in to the last count in the driver, and of processing in them."""
     totals.counts.clear()
     totals.words, totals.processing_s = 0, 0.0
-    move_in = directory.stage(given["files"], f"round-{number}")
+    move_in = await asyncio.to_thread(directory.stage, given["files"], f"round-{number}")
+    await asyncio.sleep(seconds_to_move(given["interval_s"]))
     started = stopwatch()
     move_in()
     await totals.wait_for(given["words"], ssc)

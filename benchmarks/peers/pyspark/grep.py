@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pyspark
-from common.feeding import WatchedDirectory, round_metrics
+from common.feeding import WatchedDirectory, round_metrics, seconds_to_move
 from common.program import parameters, report, stopwatch
 from session import spark_context, streaming_context
 
@@ -46,6 +46,7 @@ def one_round(number: int, directory: WatchedDirectory, totals: Totals) -> tuple
     move_in = directory.stage(given["files"], f"round-{number}")
     totals.wait_until_idle()
     totals.matches, totals.processing_s = 0, 0.0
+    time.sleep(seconds_to_move(given["interval_s"]))
     started = stopwatch()
     move_in()
     totals.wait_for(given["matches"])

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pyspark
-from common.feeding import WatchedDirectory, round_metrics
+from common.feeding import WatchedDirectory, round_metrics, seconds_to_move
 from common.program import digest_counts, parameters, report, stopwatch
 from session import Delays, spark_context, streaming_context
 
@@ -63,6 +63,7 @@ def one_round(
     totals.counts.clear()
     totals.batches_ms.clear()
     totals.words = 0
+    time.sleep(seconds_to_move(given["interval_s"]))
     started = stopwatch()
     move_in()
     totals.wait_for(given["words"])
