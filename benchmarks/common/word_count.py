@@ -19,7 +19,7 @@ METRICS = (
 )
 INCLUDED = (
     "from moving 8 files into the watched directory, 0.1 s before a tick of the 1 s interval, until all "
-    "counts are in the driver: listing, reading, shuffle, collecting. Process start and warm-up are not timed. "
+    "counts are in the driver: listing, reading, shuffle, collecting. Process start and warm-up are not. "
     "Steady is the median of the rounds after the first; 'in processing' holds only the time of the batches. "
     "Bytewax, Pathway, Streamz and the loops run once over the files, without a directory to watch."
 )
