@@ -13,7 +13,7 @@ from .operators.kernels import kernel
 from .operators.partitioners import HashPartitioner, Partitioner
 from .plan.graph import InverseWindowStream, SnapshotStream, StateStream, StreamNode, WindowStream
 from .rdd_actions import as_fn
-from .state.specs import InverseWindow, MapWithState, UpdateState
+from .state.specs import FilteredInverseWindow, InverseWindow, MapWithState, UpdateState
 from .windows.intervals import check_window, milliseconds
 
 if TYPE_CHECKING:
@@ -137,9 +137,8 @@ class WindowsAndState:
 
         f: associative and commutative. inverse: ``inverse(f(x, y), x) == y``; with it a slide costs
         the batches that enter and leave, without it the reduced batches of the whole window.
-        filter_function: true of the pairs ``(key, value)`` to keep. It holds on both paths; with an
-        inverse, keys whose value became neutral stay for ever without it, and what it drops is
-        forgotten, so it must drop nothing else.
+        filter_function: true of the pairs ``(key, value)`` to give, on both paths. With an inverse, keys
+        that left the window stay for ever with a neutral value, unless it refuses that.
         """
         window, slide = check_window(
             window_s or 0, slide_s, self.node.slide_ms, what="reduce_by_key_and_window"
@@ -153,7 +152,12 @@ class WindowsAndState:
             whole = reduced.window(window / 1000, slide / 1000, name=name)
             result = whole.reduce_by_key(reduce, name=step, partitioner=partitioner)
             return result if keep is None else result.filter(keep, name=step)
-        spec = InverseWindow(reduce, as_fn(inverse, step), keep, tumbling=window == slide)
+        back = as_fn(inverse, step)
+        spec: InverseWindow | FilteredInverseWindow = (
+            InverseWindow(reduce, back, tumbling=window == slide)
+            if keep is None
+            else FilteredInverseWindow(reduce, back, keep, tumbling=window == slide)
+        )
         return self.context._stream(
             InverseWindowStream(
                 name=step,

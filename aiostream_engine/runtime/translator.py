@@ -28,7 +28,7 @@ from ..plan.graph import (
 )
 from ..plan.nodes import Exchange, Node, Source, StateNode
 from ..sources.base import BatchInput
-from ..state.specs import Snapshot
+from ..state.specs import FilteredInverseWindow, Snapshot
 from ..types import BatchTime, BlockRef
 from ..windows.intervals import (
     Interval,
@@ -263,7 +263,8 @@ class Translator:
         await self._factory.runner.run(update, ToValue(update.name, kernel(kernels.first_n, 0)), batch.time)
 
     def _scan(self, node: StateStream | InverseWindowStream, batch: Batch) -> Any:
-        return self._factory.from_node(_state_node(node, Snapshot(), batch, [], scan=True))
+        reading = Snapshot(filtered=isinstance(node.spec, FilteredInverseWindow))
+        return self._factory.from_node(_state_node(node, reading, batch, [], scan=True))
 
     async def _snapshot(self, node: SnapshotStream, batch: Batch) -> Any | None:
         (state,) = node.parents

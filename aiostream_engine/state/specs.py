@@ -14,7 +14,15 @@ from ..operators.function import Fn
 from .handle import _ABSENT, State
 from .store import Changes, MemoryStore
 
-__all__ = ["InverseWindow", "MapWithState", "Snapshot", "StateFailure", "StateSpecification", "UpdateState"]
+__all__ = [
+    "FilteredInverseWindow",
+    "InverseWindow",
+    "MapWithState",
+    "Snapshot",
+    "StateFailure",
+    "StateSpecification",
+    "UpdateState",
+]
 
 # Values of these types cannot change in place: the same object means the same value.
 _IMMUTABLE = frozenset({int, float, str, bytes, bool, type(None), complex})
@@ -134,7 +142,7 @@ class MapWithState:
             for key, value in inputs[0]:
                 self._one(store, changes, gone, state, key, value, time)
             if self.timeout_ms is not None:
-                for key in self._idle(store, changes, time - self.timeout_ms):
+                for key in self._idle(store, changes, gone, time - self.timeout_ms):
                     value = None
                     state._bind(store.entries[key], timing_out=True)
                     self._call(changes, key, None, state, time)
@@ -183,14 +191,13 @@ class MapWithState:
             changes.mapped.append(result)
 
     @staticmethod
-    def _idle(store: MemoryStore, changes: Changes, before: int) -> list[Any]:
+    def _idle(store: MemoryStore, changes: Changes, gone: set[Any], before: int) -> list[Any]:
         """Keys last touched before ``before``; the oldest come first, so the search stops early."""
         idle = []
-        removed = set(changes.removed)
         for key, at in store.touched.items():
             if at >= before:
                 break
-            if key not in changes.touched and key in store.entries and key not in removed:
+            if key not in changes.touched and key in store.entries and key not in gone:
                 idle.append(key)
         return idle
 
@@ -202,14 +209,13 @@ class MapWithState:
 class InverseWindow:
     """reduceByKeyAndWindow with an inverse (rows WIN-14 … WIN-19), kept as state.
 
-    A slide costs the keys that enter and leave, not the length of the window.
+    A slide costs the keys that enter and leave, not the length of the window. Keys stay for ever.
     Inputs: reduced pairs of entering batches, reduced pairs of leaving batches. Of a tumbling window
     all leaves, which the state itself says: it need not be told.
     """
 
     reduce: Fn
     inverse: Fn
-    keep: Fn | None = None
     tumbling: bool = False
 
     @property
@@ -227,34 +233,82 @@ class InverseWindow:
                     changed[key] = inverse(value, value)
             for key, value in inputs[1]:
                 now = changed[key] if key in changed else entries.get(key, _ABSENT)
-                if now is not _ABSENT:
-                    changed[key] = inverse(now, value)
-                elif self.keep is None:
-                    raise KeyError(
-                        f"{key!r} leaves the window but is not in it: its hash or equality changed"
-                    )
+                changed[key] = inverse(_there(key, now), value)
             for key, value in inputs[0]:
                 now = changed[key] if key in changed else entries.get(key, _ABSENT)
                 changed[key] = value if now is _ABSENT else reduce(now, value)
-            self._filter(changes)
         except Exception as error:
             raise StateFailure(key, value) from error
         return changes
-
-    def _filter(self, changes: Changes) -> None:
-        if self.keep is not None:
-            keep = self.keep.call
-            changes.removed = [key for key, value in changes.changed.items() if not keep((key, value))]
-            for key in changes.removed:
-                del changes.changed[key]
 
     def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
         return store.entries.items()
 
 
 @dataclass(frozen=True, slots=True)
+class FilteredInverseWindow:
+    """:class:`InverseWindow` that shows the pairs that ``keep`` accepts.
+
+    The state of a key is ``(value, batches of the window that have it, shown)``: a key that is not
+    shown is forgotten when its last batch has left, not before, so that any filter may be used.
+    """
+
+    reduce: Fn
+    inverse: Fn
+    keep: Fn
+    tumbling: bool = False
+
+    @property
+    def mapped(self) -> bool:
+        return False
+
+    def update(self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int) -> Changes:
+        changes = Changes()
+        entries, now = store.entries, dict[Any, tuple[Any, int]]()
+        reduce, inverse, keep = self.reduce.call, self.inverse.call, self.keep.call
+        key = value = None
+        try:
+            if self.tumbling:
+                for key, (value, _, _) in entries.items():
+                    now[key] = inverse(value, value), 0
+            for key, value in inputs[1]:
+                state = _there(key, now[key] if key in now else entries.get(key, _ABSENT))
+                now[key] = inverse(state[0], value), state[1] - 1
+            for key, value in inputs[0]:
+                state = now[key] if key in now else entries.get(key)
+                now[key] = (value, 1) if state is None else (reduce(state[0], value), state[1] + 1)
+            for key, (value, batches) in now.items():
+                shown = bool(keep((key, value)))
+                if shown or batches > 0:
+                    changes.changed[key] = (value, batches, shown)
+                else:
+                    changes.removed.append(key)
+        except Exception as error:
+            raise StateFailure(key, value) from error
+        return changes
+
+    def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
+        return _shown(store)
+
+
+def _there(key: Any, state: Any) -> Any:
+    if state is _ABSENT:
+        raise KeyError(f"{key!r} leaves the window but is not in it: its hash or equality changed")
+    return state
+
+
+def _shown(store: MemoryStore) -> Iterable[Any]:
+    return [(key, value) for key, (value, _, shown) in store.entries.items() if shown]
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All pairs of a state that another step keeps (row MWS-4); changes nothing."""
+    """All pairs of a state that another step keeps (row MWS-4); changes nothing.
+
+    filtered: of a :class:`FilteredInverseWindow`.
+    """
+
+    filtered: bool = False
 
     @property
     def mapped(self) -> bool:
@@ -264,4 +318,4 @@ class Snapshot:
         return Changes()
 
     def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
-        return store.entries.items()
+        return _shown(store) if self.filtered else store.entries.items()
