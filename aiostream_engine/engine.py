@@ -349,8 +349,7 @@ class EngineContext:
 
         def drop(number: int, destroy: bool) -> None:
             if self._runner is not None and self._directory is not None:
-                # A bounded list: each task carries it, so that every worker hears of it sooner or later.
-                self._runner.dropped_broadcasts = (*self._runner.dropped_broadcasts[-63:], number)
+                self._runner.drop_broadcast(number)
                 if destroy:
                     self._directory.ledger.release([ref])
 

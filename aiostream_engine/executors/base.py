@@ -74,7 +74,7 @@ class Task(NamedTuple):
     batch: label of the batch, or None outside of a stream.
     params: plain values for the program (shuffle width, seeds …).
     states: the keyed states that the program touches, in the order of its plan.
-    dropped_broadcasts: broadcast values whose copies the worker shall drop.
+    dropped_broadcasts: (serial, broadcast) pairs, rising: copies that a worker shall drop once.
     attempt: 1 for the first try; set by the executor.
     spill: write large outputs on disk.
     """
@@ -87,7 +87,7 @@ class Task(NamedTuple):
     batch: int | None = None
     params: Mapping[str, Any] = {}
     states: tuple[StateDirective, ...] = ()
-    dropped_broadcasts: tuple[int, ...] = ()
+    dropped_broadcasts: tuple[tuple[int, int], ...] = ()
     attempt: int = 1
     spill: bool = False
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..blocks.pickling import dumps
 from ..blocks.storage import BlockWriter
-from ..errors import AiostreamError, BlocksReleasedError, CorruptionError, StorageError
+from ..errors import BlocksReleasedError, CorruptionError, InternalError, StorageError
 from .base import Task, TaskFailure, TaskResult
 
 __all__ = ["FailureSignal", "StateMissing", "TaskEnvironment", "current_environment", "describe"]
@@ -53,6 +53,7 @@ class TaskEnvironment:
         self.broadcast_values: OrderedDict[int, Any] = OrderedDict()
         self.task: Task | None = None
         self.accumulators: dict[int, Any] = {}
+        self._dropped = 0  # the last drop of a broadcast that was heeded
         self._programs: dict[str, TaskProgram] = {}
         self._payloads: dict[str, bytes] = {}
 
@@ -70,8 +71,10 @@ class TaskEnvironment:
         global _current
         started = time.perf_counter()
         self.task, self.accumulators = task, {}
-        for number in task.dropped_broadcasts:
-            self.broadcast_values.pop(number, None)
+        for serial, number in task.dropped_broadcasts:
+            if serial > self._dropped:
+                self.broadcast_values.pop(number, None)
+                self._dropped = serial
         previous, _current = _current, self
         try:
             result = self._program(task.program)(self, task)
@@ -129,7 +132,7 @@ def _kind_of(error: BaseException) -> str:
         return "storage"
     if isinstance(error, CorruptionError):
         return "corrupt"
-    return "internal" if isinstance(error, AiostreamError) else "user"
+    return "internal" if isinstance(error, InternalError) else "user"
 
 
 def _safely(render: Callable[[BaseException], str], error: BaseException) -> str:

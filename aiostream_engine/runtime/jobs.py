@@ -26,6 +26,8 @@ from .state_registry import StateRegistry
 
 __all__ = ["JobRunner", "Materialiser"]
 
+DROPS_TOLD_MAX = 64
+
 
 class Materialiser(Protocol):
     """What a deferred node may use while it resolves itself."""
@@ -79,7 +81,7 @@ class JobRunner:
         self.on_accumulators = on_accumulators
         self.on_counters = on_counters
         self.spill_above_bytes = spill_above_bytes
-        self.dropped_broadcasts: tuple[int, ...] = ()
+        self.dropped_broadcasts: tuple[tuple[int, int], ...] = ()
         self.task_ids = itertools.count(1)
         self.stage_seconds = 0.0
         self._marked: set[int] = set()
@@ -108,6 +110,12 @@ class JobRunner:
     def kept_nodes(self) -> Mapping[int, Source]:
         """All blocks that are kept, by the id of their node."""
         return self._kept
+
+    def drop_broadcast(self, number: int) -> None:
+        """Let workers forget a broadcast value: the next task of each tells it so."""
+        # A bounded list: a worker that hears of none of them for so long has replaced its copy meanwhile.
+        serial = self.dropped_broadcasts[-1][0] + 1 if self.dropped_broadcasts else 1
+        self.dropped_broadcasts = (*self.dropped_broadcasts[-(DROPS_TOLD_MAX - 1) :], (serial, number))
 
     def drop(self, node_ids: Iterable[int]) -> None:
         """Let go of kept nodes; they are computed anew if they are asked for again."""
