@@ -12,6 +12,7 @@ import fnmatch
 import heapq
 import os
 import stat
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -69,6 +70,7 @@ class ScanResult:
     unsettled: how many were seen that still change.
     changed: paths of known files that have grown, shrunk or been touched since they were read.
     present: keys of the known files that still exist.
+    seconds: how long it took.
     notes: what happened on the way, counted by name.
     """
 
@@ -77,6 +79,7 @@ class ScanResult:
     unsettled: int = 0
     changed: list[tuple[str, FileIdentity]] = field(default_factory=list)
     present: set[FileKey] = field(default_factory=set)
+    seconds: float = 0.0
     notes: Counter[str] = field(default_factory=Counter)
 
 
@@ -200,7 +203,7 @@ class FileScan:
         clock: a file is settled when its time is ``settled_for_s`` ago, or when it was seen
             unchanged for so long, which needs no clock in common with its host.
         """
-        result = ScanResult()
+        result, started = ScanResult(), time.perf_counter()
         watched: dict[FoundFile, float] = {}
         candidates = self._unknown(known, result)
         settled = (file for file in candidates if self._is_settled(file, watched, result, clock))
@@ -209,6 +212,7 @@ class FileScan:
         result.more = len(files) > files_max
         result.files = files[:files_max]
         self._watched = watched
+        result.seconds = time.perf_counter() - started
         return result
 
     def all_unknown(self, known: KnownFiles) -> Iterator[FoundFile]:

@@ -30,17 +30,21 @@ MIB = 1024 * 1024
 _FILES_NAMED_MAX = 100
 _HEADS_AT_START_MAX = 20_000
 _POLL_S_MIN = 0.01
-_SCANS_PER_POLL_MIN = 4  # between batches at most a fifth of the time is spent on listing
+_QUICK_S = 0.1
+_SCANS_PER_LOOK_MIN = 4  # listing a huge directory takes a fifth of the time at most
 
 
 class FileSource(ReplayableSource):
     """The files of a directory, each once, read in the workers.
 
-    At every batch the directory is listed, in a thread. A file is known by its device, inode,
-    size, time and first bytes: so a file that comes late, an old one that was moved in, and a
-    new one under an old name are read, and a renamed one is not read again. What is appended to a
-    file after it was taken is not read: it is counted (``files_changed``, ``files_shrunk``) and
-    reported; write elsewhere and rename into the directory, or use ``settled_for_s``.
+    At every batch the directory is listed, in a thread; one so large that this takes over a tenth
+    of a second is listed less often (the cost that row SRC-12 warns of stays bounded).
+
+    A file is known by its device, inode, size, time and first bytes: so a file that comes late, an
+    old one that was moved in, and a new one under an old name are read, and a renamed one is not
+    read again. What is appended to a file after it was taken is not read: it is reported and
+    counted (``files_changed``, ``files_shrunk``); write elsewhere and rename into the directory,
+    or use ``settled_for_s``.
 
     Files come in the order of ``order``; lines of one file keep their order. Empty files of text
     and fixed records are looked at again until there is something in them. A file that vanishes
@@ -153,9 +157,9 @@ class FileSource(ReplayableSource):
         self._poller: asyncio.Task[None] | None = None
         self._ready: list[FoundFile] = []
         self._listed_at = -math.inf
-        self._listing_began = 0.0
         self._listing_took = 0.0
         self._cutting = False
+        self._more = False
         self._complete = False
         self._stopped = False
         self._failure: SourceError | None = None
@@ -286,17 +290,29 @@ class FileSource(ReplayableSource):
 
     async def _list_for_batch(self) -> None:
         """Have a listing that is fresh, but do not hold up the batch for one that hangs."""
-        age = self.context.clock.monotonic() - self._listed_at
-        if self._listing is None and age < self._list_interval_s:
+        if self._listing is not None:
+            # It may have passed already where a new file is by now: look again if that is quick.
+            if not await self._wait_for(self._listing) or self._listing_took > _QUICK_S:
+                return
+        elif self._is_fresh():
             return
-        done, _ = await asyncio.wait({self._begin_listing()}, timeout=self._list_timeout_s)
+        await self._wait_for(self._begin_listing())
+
+    def _is_fresh(self) -> bool:
+        age = self.context.clock.monotonic() - self._listed_at
+        if self._listing_took > _QUICK_S:
+            return age < self._listing_took * _SCANS_PER_LOOK_MIN and not self._more
+        return age < self._list_interval_s
+
+    async def _wait_for(self, listing: asyncio.Future[ScanResult]) -> bool:
+        done, _ = await asyncio.wait({listing}, timeout=self._list_timeout_s)
         if not done:
             self._warn(f"listing {self.path} takes longer than {self._list_timeout_s} s", "listings_slow")
+        return bool(done)
 
     def _begin_listing(self) -> asyncio.Future[ScanResult]:
         if self._listing is None:
             clock, files_max = self.context.clock, self._files_per_batch_max
-            self._listing_began = clock.monotonic()
             self._listing = self._thread.submit(lambda: self._scan.run(self._memory, files_max, clock))
             self._listing.add_done_callback(self._take_listing)
         return self._listing
@@ -304,7 +320,6 @@ class FileSource(ReplayableSource):
     def _take_listing(self, listing: asyncio.Future[ScanResult]) -> None:
         self._listing = None
         self._listed_at = self.context.clock.monotonic()
-        self._listing_took = self._listed_at - self._listing_began
         if listing.cancelled() or self._stopped:
             return
         error = listing.exception()
@@ -321,6 +336,8 @@ class FileSource(ReplayableSource):
     def _take_result(self, result: ScanResult) -> None:
         self._memory.note(result)
         self._ready = result.files
+        self._listing_took = result.seconds
+        self._more = result.more
         self._complete = not result.more and not result.unsettled
         self.counters["listings"] += 1
         for path, _ in result.changed[:_FILES_NAMED_MAX]:
@@ -331,7 +348,7 @@ class FileSource(ReplayableSource):
         """Look between batches, so that the as-soon-as-data trigger hears of new files."""
         clock = self.context.clock
         while (self._follow or not self._complete) and self._failure is None:
-            pause = max(self._list_interval_s, _POLL_S_MIN, self._listing_took * _SCANS_PER_POLL_MIN)
+            pause = max(self._list_interval_s, _POLL_S_MIN, self._listing_took * _SCANS_PER_LOOK_MIN)
             await clock.sleep_until(max(self._listed_at, clock.monotonic()) + pause)
             # A listing beside a cut would find again what that cut is taking.
             if not self._cutting and not self._ready and clock.monotonic() - self._listed_at >= pause:

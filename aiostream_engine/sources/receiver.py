@@ -18,6 +18,7 @@ from ..blocks.arena import Arena
 from ..config import QueueLimits, RetryPolicy
 from ..errors import AiostreamError, EnvironmentFault, LifecycleError, SourceError
 from ..observe.events import ReceiverInfo
+from ..observe.logs import RateLimiter, StructuredLogger
 from ..types import BatchTime, BlockRef
 from .base import BatchInput, Source, SourceContext
 from .block_queue import BlockQueue
@@ -27,6 +28,10 @@ from .rate_limit import TokenBucket
 __all__ = ["SupervisedSource", "cancel_and_wait"]
 
 _log = logging.getLogger(__name__)
+
+
+class ReceiverLifeError(RuntimeError):
+    """A receiver ended in a way that is meant for whole programs or for tasks."""
 
 
 class SupervisedSource(Source):
@@ -59,6 +64,7 @@ class SupervisedSource(Source):
         self.retry = retry or RetryPolicy()
         self.stop_timeout_s = stop_timeout_s
         self.counters: Counter[str] = Counter()
+        self._limited_log = StructuredLogger(_log, RateLimiter())
         self._own_limits = limits
         self._context: SourceContext | None = None
         self._task: asyncio.Task[None] | None = None
@@ -203,7 +209,7 @@ class SupervisedSource(Source):
             if not self.announces_start:
                 self._started()
             try:
-                await self.receive()
+                await self._receive_or_raise()
                 self._ended = True
             except Exception as error:
                 self._attempts = 1 if self._progressed else self._attempts + 1
@@ -217,6 +223,19 @@ class SupervisedSource(Source):
         self._active = False
         context.on_stopped(self.info())
         context.notify()
+
+    async def _receive_or_raise(self) -> None:
+        """One life, in which what would end more than this receiver is an ordinary failure."""
+        try:
+            await self.receive()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Something that it awaited was cancelled; taken as its own it would die unnoticed.
+            raise ReceiverLifeError("the receiver's own code raised CancelledError") from None
+        except SystemExit as error:
+            raise ReceiverLifeError(f"the receiver called sys.exit({error.code!r})") from error
 
     def _is_final(self, error: Exception) -> bool:
         # What the program itself did wrong does not get better by trying again.
@@ -242,6 +261,9 @@ class SupervisedSource(Source):
         self._last_error = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         self._last_error_ms = int(self.context.clock.time() * 1000)
         self.counters["errors"] += 1
+        self._limited_log.limited(
+            "error", logging.WARNING, "receiver error", receiver=self.name, error=self._last_error
+        )
         self.context.on_error(self.info())
 
     async def _end_task(self) -> None:

@@ -85,7 +85,7 @@ class SocketClient(SocketReceiver):
         assert timeout is not None
         while True:
             since = self.now() if connection.paused else connection.received_at
-            await self.context.clock.sleep_until(since + timeout)
+            await self._sleep_until(since + timeout)
             if not connection.paused and self.now() - connection.received_at >= timeout:
                 connection.abort(TimeoutError(f"nothing came for {timeout} s"))
                 return

@@ -221,6 +221,16 @@ class SocketReceiver(SupervisedSource, ReceiverSource):
         for connection in self._connections:
             connection.resume()
 
+    async def _sleep_until(self, deadline: float) -> None:
+        """Wait for the time to look for idle peers.
+
+        After a stall of the loop, what has come meanwhile is read before anybody is called idle
+        (scenarios D2, D3).
+        """
+        await self.context.clock.sleep_until(deadline)
+        for _ in range(3):
+            await asyncio.sleep(0)
+
     def _release(self) -> None:
         for connection in list(self._connections):
             connection.abort()

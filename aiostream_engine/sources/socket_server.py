@@ -102,7 +102,7 @@ class SocketServerSource(SocketReceiver):
             await asyncio.get_running_loop().create_future()
             return
         while True:
-            await self.context.clock.sleep_until(self.now() + timeout / 4)
+            await self._sleep_until(self.now() + timeout / 4)
             for connection in list(self._connections):
                 if not connection.paused and self.now() - connection.progress_at >= timeout:
                     self.counters["connections_idle"] += 1

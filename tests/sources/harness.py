@@ -108,7 +108,7 @@ class Harness:
 async def until(condition: Callable[[], object]) -> None:
     """Wait for a condition; fails at the deadline."""
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 - conditions of all kinds, which have no event
+        while not condition():
             await asyncio.sleep(0.002)
 
 

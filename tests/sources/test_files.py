@@ -12,6 +12,7 @@ import pytest
 
 from aiostream_engine.clock import SystemClock
 from aiostream_engine.errors import ConfigurationError, CorruptionError, OptionError, SourceError
+from aiostream_engine.sources import files
 from aiostream_engine.sources.files import FileSource
 from aiostream_engine.testing import ManualClock
 from aiostream_engine.types import BatchTime
@@ -370,6 +371,26 @@ async def test_a_listing_that_hangs_does_not_hold_up_the_batches_or_the_stop(
     finally:
         let_go.set()
     assert await harness.collect(source, 1) == ["a"]
+
+
+async def test_a_directory_that_takes_long_to_list_is_listed_less_often(
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SRC-12"""
+    monkeypatch.setattr(files, "_QUICK_S", 0.0)  # every listing takes long
+    clock = ManualClock()
+    put(tmp_path / "a", "a\n")
+    source = text_source(tmp_path, list_interval_s=0.0)
+    await harness.start(source, clock=clock)
+    assert await harness.cut(source) == ["a"]
+    listings = source.counters["listings"]
+    for _ in range(10):
+        await harness.cut(source)
+    assert source.counters["listings"] == listings
+    put(tmp_path / "b", "b\n")
+    await clock.advance(100.0)
+    await until(lambda: source.pending)
+    assert await harness.cut(source) == ["b"]
 
 
 async def test_large_files_are_split_so_that_all_workers_have_work(harness: Harness, tmp_path: Path) -> None:

@@ -107,6 +107,32 @@ async def test_the_attempts_of_a_policy_are_in_a_row(harness: Harness) -> None:
     assert await harness.drain(source) == [*range(20), "end"]
 
 
+async def test_a_cancelled_wait_of_its_own_is_a_failure_not_a_silent_end(harness: Harness) -> None:
+    """E1"""
+
+    async def awaits_something_cancelled(source: Scripted) -> None:
+        other = asyncio.get_running_loop().create_future()
+        other.cancel()
+        await other
+
+    source = Scripted(awaits_something_cancelled, stores(1))
+    await harness.start(source)
+    assert await harness.drain(source) == [1]
+    assert "CancelledError" in str(source.info().last_error)
+
+
+async def test_a_receiver_that_exits_ends_itself_alone(harness: Harness) -> None:
+    """E2"""
+
+    async def exits(source: Scripted) -> None:
+        raise SystemExit(3)
+
+    source = Scripted(exits, stores(1))
+    await harness.start(source)
+    assert await harness.drain(source) == [1]
+    assert "sys.exit(3)" in str(source.info().last_error)
+
+
 async def test_a_receiver_that_cannot_be_cancelled_is_left_behind(harness: Harness) -> None:
     """E4"""
     source = Scripted(is_deaf, stop_timeout_s=0.05)

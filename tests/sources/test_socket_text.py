@@ -215,6 +215,22 @@ async def test_time_in_back_pressure_is_not_idle(harness: Harness) -> None:
         assert len(await harness.collect(source, 100_000)) == 100_000
 
 
+async def test_a_stall_of_this_side_is_not_taken_for_silence_of_the_other(harness: Harness) -> None:
+    """D2, D3"""
+    clock = ManualClock()
+    async with TextServer([b"a\n", "hold"]) as server:
+        source = SocketTextSource("127.0.0.1", server.port, idle_timeout_s=5.0)
+        await harness.start(source, clock=clock)
+        assert await harness.collect(source, 1) == ["a"]
+        (writer,) = server._writers
+        # What is sent now lies in the kernel when the clock is found far ahead.
+        writer.write(b"b\n")
+        await clock.jump(60.0)
+        assert await harness.collect(source, 1) == ["b"]
+        assert server.connections == 1
+        assert source.info().restarts == 0
+
+
 async def test_keepalive_is_set_on_the_socket(harness: Harness) -> None:
     """E8"""
     async with TextServer([b"a\n", "hold"]) as server:
