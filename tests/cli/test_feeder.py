@@ -78,7 +78,7 @@ async def test_a_client_that_leaves_is_forgotten(corpus):
         async with client(address) as (reader, writer):
             await reader.readline()
             writer.transport.abort()
-        while feeder.statistics.clients:  # noqa: ASYNC110 - bounded by serving()
+        while feeder.statistics.clients:
             await asyncio.sleep(0.01)
 
 

@@ -126,7 +126,7 @@ async def run_until(view: TerminalView, reached, then=lambda: None) -> None:
     task = asyncio.create_task(view.run())
     try:
         async with asyncio.timeout(20):
-            while not reached():  # noqa: ASYNC110 - the view tells nobody that it has drawn
+            while not reached():
                 await asyncio.sleep(0.005)
         then()
     finally:
