@@ -387,7 +387,7 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
         options = {key: value for key, value in options.items() if key not in ("self", "f")}
         name = self.context._step_name(options.pop("name", None) or f"{kind}_async({describe_callable(f)})")
         step = AsyncStep.of(kind, f, name=name, **options)
-        functions = [as_fn(f, name)] if step.placement == "worker" else []
+        functions = [Fn(f, name)] if step.placement == "worker" else []
         stream = self._apply(lambda rdd: rdd.map_async(step), name, functions)
         if step.gives_dead_letters:
             self.context._expect_dead_letters(stream.node)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import contextlib
+import inspect
 import itertools
 import math
 import os
@@ -20,7 +21,7 @@ from .blocks.pickling import dumps
 from .durable.saving import save_pickle_partition, save_text_partition
 from .errors import AiostreamError, ConfigurationError, OptionError, UnpicklableError
 from .operators import kernels
-from .operators.function import Fn
+from .operators.function import Fn, describe_callable, is_coroutine_function
 from .operators.kernels import kernel
 from .operators.statistics import StatCounter
 from .operators.structure import CountTerminal, Terminal, ToBlocks, ToValue
@@ -45,6 +46,11 @@ def as_fn(function: Callable[..., Any] | Fn, step: str) -> Fn:
         return function
     if not callable(function):
         raise OptionError(f"step {step!r} needs a function, not {type(function).__name__} {function!r}")
+    if is_coroutine_function(function) or inspect.isasyncgenfunction(function):
+        raise OptionError(
+            f"step {step!r} needs a plain function: it runs in the workers, which do not await "
+            f"{describe_callable(function)}; for coroutines there are map_async() and its family"
+        )
     return Fn(function, step)
 
 

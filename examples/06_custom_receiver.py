@@ -2,8 +2,8 @@
 
     python examples/06_custom_receiver.py
 
-You see the readings of both in the batches as they come, then that the queue got an
-acknowledgement for every message, and not before the engine owned it.
+You see the readings of both in the batches as they come; one logged line, when the queue cannot be
+reached for a moment; then that every message was acknowledged, and not before the engine owned it.
 
 A generator is enough when records need not be acknowledged. A class calls `store_block`, which
 returns once the engine owns the records: then it is safe to acknowledge. When a receiver raises,

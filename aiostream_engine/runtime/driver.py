@@ -298,6 +298,7 @@ class StreamDriver:
             await self._try_output(output, batch)
         except Exception as error:
             failure = error
+            error.add_note(f"in output {output.name!r} of batch {batch.time}")
         info = replace(info, end_ms=self._now_ms(), failure=None if failure is None else _brief(failure))
         self._timings[batch.id].info = _with_output(self._timings[batch.id].info, info)
         self._emit(OutputOperationCompleted(self._now_ms(), info))
@@ -429,7 +430,7 @@ def _not_asked_for(error: BaseException, where: str) -> BaseException:
 
 
 def _brief(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
+    text = "; ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
     return text if len(text) <= 2000 else text[:2000] + "…"
 
 

@@ -16,6 +16,9 @@ DEADLINE_S = 50
 Check = Callable[[list[str]], None]
 CHECKS: dict[str, Check] = {}
 
+# What an example logs, which goes to standard error where logging is not set up.
+LOGGED = {"06_custom_receiver": r"receiver error .*the broker went away.*\n"}
+
 
 def prints(name: str) -> Callable[[Check], Check]:
     """The check of the lines that the example ``name`` prints."""
@@ -28,7 +31,7 @@ def prints(name: str) -> Callable[[Check], Check]:
 
 
 def run(name: str, directory: Path, *arguments: str) -> list[str]:
-    """Lines of standard output; warnings are errors, and standard error must be empty."""
+    """Lines of standard output; warnings are errors, and nothing unexpected is logged."""
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *arguments],
         cwd=directory,
@@ -38,7 +41,7 @@ def run(name: str, directory: Path, *arguments: str) -> list[str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert re.fullmatch(LOGGED.get(name, ""), done.stderr), done.stderr
     return done.stdout.splitlines()
 
 
