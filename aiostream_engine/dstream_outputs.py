@@ -96,7 +96,7 @@ class Outputs:
             if is_async:
                 await call(rdd, batch.time)
                 return
-            result = await asyncio.to_thread(call, rdd, batch.time)
+            result = await asyncio.to_thread(_called, call, rdd, batch.time)
             if inspect.isawaitable(result):  # a plain function that returned a coroutine
                 await result
 
@@ -200,6 +200,13 @@ class Outputs:
         if decision is OnError.DEAD_LETTER:
             raise OptionError(f"output {name!r}: on_error 'dead-letter' is for records; use 'fail' or 'skip'")
         self.context._add_output(self.node, name, run, retry, decision, sink)
+
+
+def _called(call: Callable[..., Any], rdd: Any, time: BatchTime) -> Any:
+    try:
+        return call(rdd, time)
+    except StopIteration as error:  # cannot be handed to a future: the output would never end
+        raise RuntimeError("the function raised StopIteration") from error
 
 
 def _print(text: str, file: TextIO) -> None:

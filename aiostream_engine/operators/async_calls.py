@@ -100,7 +100,9 @@ class AsyncCalls:
                     return await self.fn(argument)
                 async with asyncio.timeout(self.timeout_s):
                     return await self.fn(argument)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if _is_asked_for(error):
+                    raise
                 if self.retry is None or self.retry.exhausted(attempt):
                     raise CallFailed(argument, attempt) from error
                 await sleep(self.retry.wait_before(attempt))
@@ -114,6 +116,12 @@ class AsyncCalls:
             case "foreach":
                 return ()
         return result  # type: ignore[no-any-return]
+
+
+def _is_asked_for(error: BaseException) -> bool:
+    """True for a cancellation of the call; False for one of something that the user's code awaited."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _first_failure(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -34,7 +34,7 @@ from ..sources.base import BatchInput
 from ..types import BatchTime, OnError
 from .commit import CommitProtocol
 from .inputs import Inputs
-from .machine import Batch, BatchMachine, Commit, Halt, Instruction, Run
+from .machine import Batch, BatchMachine, BatchPhase, Commit, Halt, Instruction, Run
 from .ticker import DataTrigger, Tick, Ticker
 from .translator import Translator
 
@@ -229,7 +229,7 @@ class StreamDriver:
             return True
         async with self._committing:  # fair, and taken before anybody else can run
             for batch in batches:
-                if not await self._commit(batch):
+                if self._machine.is_blocked(batch) or not await self._commit(batch):
                     return False
         return True
 
@@ -249,7 +249,8 @@ class StreamDriver:
         except BaseException as error:  # of the engine, or a cancellation: nobody must wait for ever
             if not self._is_asked_for():
                 self._fail(_not_asked_for(error, "a batch"), batch)
-                await self._perform(self._machine.halt())
+                is_running = batch.phase is BatchPhase.RUNNING
+                await self._perform(self._machine.failed(batch) if is_running else self._machine.halt())
             if not isinstance(error, Exception):
                 raise
         finally:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ..blocks.directory import BlockDirectory
 from ..clock import Clock
@@ -30,6 +31,7 @@ __all__ = ["Inputs"]
 _log = logging.getLogger("aiostream_engine.inputs")
 
 SOURCE_STOP_TIMEOUT_S = 10.0
+CANCEL_TIMEOUT_S = 1.0
 
 
 class Inputs:
@@ -97,7 +99,14 @@ class Inputs:
 
     async def cut(self, time: BatchTime) -> tuple[list[BatchInput], tuple[InputInfo, ...]]:
         """The frozen content of each input for the batch, and its description."""
-        contents = [await node.source.cut(time) for node in self.nodes]
+        contents: list[BatchInput] = []
+        try:
+            for node in self.nodes:
+                contents.append(await node.source.cut(time))
+        except BaseException:  # what the others gave is in no batch
+            for content in contents:
+                self._directory.ledger.release(content.blocks)
+            raise
         if self._leftovers:
             contents = [
                 self._with_leftovers(node, item) for node, item in zip(self.nodes, contents, strict=True)
@@ -168,15 +177,22 @@ class Inputs:
         await self.stop()
         await self._each("close", [source.aclose() for source in self._started])
 
-    async def _each(self, what: str, coroutines: Sequence[object]) -> None:
+    async def _each(self, what: str, coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:
         if not coroutines:
             return
-        tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]  # type: ignore[call-overload]
-        _, late = await asyncio.wait(tasks, timeout=SOURCE_STOP_TIMEOUT_S)
+        tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+        try:
+            _, late = await asyncio.wait(tasks, timeout=SOURCE_STOP_TIMEOUT_S)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            raise
         for task in late:
             task.cancel()
-        for source, result in zip(
-            self._started, await asyncio.gather(*tasks, return_exceptions=True), strict=False
-        ):
-            if isinstance(result, BaseException):
-                _log.warning("source %s did not %s well: %r", source.name, what, result)
+        if late:
+            await asyncio.wait(late, timeout=CANCEL_TIMEOUT_S)
+        for source, task in zip(self._started, tasks, strict=False):
+            if not task.done() or task.cancelled():
+                _log.warning("source %s did not %s within %g s", source.name, what, SOURCE_STOP_TIMEOUT_S)
+            elif (error := task.exception()) is not None:
+                _log.warning("source %s did not %s well: %r", source.name, what, error)

@@ -74,6 +74,7 @@ class BatchMachine:
     concurrent_max: int
     zero_ms: int
     batches: deque[Batch] = field(default_factory=deque)
+    first_failed: int = 0  # number of a batch, 0 while none failed
     last_id: int = 0
     last_time: int = -1
     halted: bool = False
@@ -90,7 +91,7 @@ class BatchMachine:
     def idle(self) -> bool:
         """True when no batch is under way that could still be committed."""
         for batch in self.batches:
-            if batch.phase is BatchPhase.FAILED:
+            if batch.phase is BatchPhase.FAILED or self.is_blocked(batch):
                 return True
             if batch.phase is BatchPhase.RUNNING or not self.halted:
                 return False
@@ -98,7 +99,7 @@ class BatchMachine:
 
     def is_blocked(self, batch: Batch) -> bool:
         """True when an earlier batch failed, so that this one can never be committed."""
-        return any(other.phase is BatchPhase.FAILED for other in self.batches if other.id < batch.id)
+        return 0 < self.first_failed < batch.id
 
     def _running(self) -> int:
         return sum(batch.phase is BatchPhase.RUNNING for batch in self.batches)
@@ -120,16 +121,25 @@ class BatchMachine:
         self._expect(batch, BatchPhase.RUNNING)
         batch.phase = BatchPhase.DONE
         instructions: list[Instruction] = []
-        while self.batches and self.batches[0].phase is BatchPhase.DONE:
+        while (
+            self.batches and self.batches[0].phase is BatchPhase.DONE and not self.is_blocked(self.batches[0])
+        ):
             first = self.batches.popleft()
             first.phase = BatchPhase.COMMITTED
             instructions.append(Commit(first))
         return instructions + self._startable()
 
+    def _may_commit(self, batch: Batch) -> bool:
+        return batch.phase is BatchPhase.DONE and not self.is_blocked(batch)
+
     def failed(self, batch: Batch) -> list[Instruction]:
         """A batch failed for good: later ones are not committed, earlier ones still may be."""
         self._expect(batch, BatchPhase.RUNNING)
+        return self._fail(batch)
+
+    def _fail(self, batch: Batch) -> list[Instruction]:
         batch.phase = BatchPhase.FAILED
+        self.first_failed = min(self.first_failed or batch.id, batch.id)
         return self.halt()
 
     def halt(self) -> list[Instruction]:
@@ -140,8 +150,7 @@ class BatchMachine:
     def commit_failed(self, batch: Batch) -> list[Instruction]:
         """What should have made a batch true did not: it is not, and nothing later will be (scenario B11)."""
         self._expect(batch, BatchPhase.COMMITTED)
-        batch.phase = BatchPhase.FAILED
-        return self.halt()
+        return self._fail(batch)
 
     def resume(self, batch_id: int, time: int, previous: int) -> None:
         """Go on after batch ``batch_id`` of an earlier run, whose label was ``time``; nothing was cut yet."""

@@ -43,7 +43,13 @@ class SinkDriver:
         results = await job.run_terminal(node, ToBlocks())
         parts = [result.outputs for result in results]
         keys = [WriteKey(self.name, batch.id, batch.time, index, len(parts)) for index in range(len(parts))]
-        tokens = await self._each(keys, parts)
+        staged: list[Any] = []
+        try:
+            tokens = await self._each(keys, parts, staged)
+        except Exception:
+            if isinstance(self.sink, TransactionalSink) and staged:
+                await self.sink.abort(batch.id, staged)
+            raise
         if isinstance(self.sink, TransactionalSink):
             batch.tokens[self.name] = tokens
 
@@ -58,22 +64,29 @@ class SinkDriver:
         if isinstance(self.sink, TransactionalSink) and tokens is not None:
             await self.sink.abort(batch.id, tokens)
 
-    async def _each(self, keys: Sequence[WriteKey], parts: Sequence[tuple[BlockRef, ...]]) -> list[Any]:
+    async def _each(
+        self, keys: Sequence[WriteKey], parts: Sequence[tuple[BlockRef, ...]], staged: list[Any]
+    ) -> list[Any]:
         if self.sink.concurrency_max <= 1:
-            return [await self._one(key, refs) for key, refs in zip(keys, parts, strict=True)]
+            return [await self._one(key, refs, staged) for key, refs in zip(keys, parts, strict=True)]
         slots = asyncio.Semaphore(self.sink.concurrency_max)
 
         async def bounded(key: WriteKey, refs: tuple[BlockRef, ...]) -> Any:
             async with slots:
-                return await self._one(key, refs)
+                return await self._one(key, refs, staged)
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(bounded(key, refs)) for key, refs in zip(keys, parts, strict=True)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(bounded(key, refs)) for key, refs in zip(keys, parts, strict=True)]
+        except BaseExceptionGroup as failures:  # of the tasks: what the sink raised first
+            raise failures.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    async def _one(self, key: WriteKey, refs: tuple[BlockRef, ...]) -> Any:
+    async def _one(self, key: WriteKey, refs: tuple[BlockRef, ...], staged: list[Any]) -> Any:
         if isinstance(self.sink, TransactionalSink):
-            return await self.sink.stage(key, _records(refs))
+            token = await self.sink.stage(key, _records(refs))
+            staged.append(token)
+            return token
         assert isinstance(self.sink, PlainSink | IdempotentSink)
         await self.sink.write(key, _records(refs))
         return None
