@@ -28,10 +28,12 @@ from .observe.statistics import StatisticsSnapshot, StreamStatistics
 from .operators.function import Fn
 from .plan.explain import stream_graph
 from .plan.graph import InputStream, OutputNode, SideStream, StreamNode, walk_streams
+from .planner.explain import explain
 from .rdd import RDD
 from .runtime.checkpointing import CheckpointSession
 from .runtime.commit import CommitProtocol
 from .runtime.driver import OutputPolicy, StreamDriver, inside_batch
+from .runtime.dry_run import dry_lineages
 from .runtime.guarantees import guarantees_of
 from .runtime.inputs import Inputs
 from .runtime.sink_driver import SinkDriver
@@ -219,7 +221,7 @@ class StreamingContext(SourceMethods):
             raise OptionError("transform needs at least one stream")
         call = call_with_time(f, "transform")
         return streams[0]._transform(
-            lambda rdds, time: call(list(rdds), time), name or "transform", others=streams[1:]
+            lambda rdds, time: call(list(rdds), time), name or "transform", others=streams[1:], opaque=True
         )
 
     def remember(self, duration_s: float) -> None:
@@ -532,8 +534,17 @@ class StreamingContext(SourceMethods):
             interval_s=self.interval_ms / 1000,
         )
 
-    def explain(self) -> str:
-        """The stream graph as text, with the promise of each source -> output pair."""
+    def explain(self, stage: str | None = None) -> str:
+        """The stream graph as text, with the promise of each source -> output pair. Runs nothing.
+
+        stage: the plan of each output's batch instead, after a named stage of planning: ``logical``,
+        ``physical``, ``optimised`` or ``code``. What a ``transform`` does is not looked into.
+        """
+        if stage is not None:
+            plans = dry_lineages(self.engine, self._outputs)
+            return "\n\n".join(
+                f"output {name}\n{explain(node, self.engine.programs, stage)}" for name, node in plans
+            )
         graph = stream_graph(self._outputs, self._inputs)
         durable = self._checkpoint is not None
         return "\n".join([graph, *guarantees_of(self._inputs, self._outputs, durable=durable)])

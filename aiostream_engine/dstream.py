@@ -69,13 +69,17 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
         name: str,
         functions: Sequence[Fn] = (),
         others: Sequence[DStream[Any]] = (),
+        *,
+        opaque: bool = False,
     ) -> DStream[Any]:
         for other in others:
             self._check_partner(other, name)
         self.context._check_later(functions)
         parents = (self.node, *(other.node for other in others))
         return self.context._stream(
-            TransformStream(name=name, slide_ms=self.node.slide_ms, parents=parents, build=build)
+            TransformStream(
+                name=name, slide_ms=self.node.slide_ms, parents=parents, build=build, opaque=opaque
+            )
         )
 
     def _check_partner(self, other: DStream[Any], name: str) -> None:
@@ -212,7 +216,7 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
             (rdd,) = rdds
             return rdd.context.parallelize([await rdd.count()], 1)
 
-        return self._transform(build, "count")
+        return self._transform(build, "count", opaque=True)
 
     def reduce(self, f: Callable[[T, T], T] | Fn, *, name: str | None = None) -> DStream[T]:
         """One record a batch; nothing for an empty batch (row TR-8). ``f`` is associative and commutative."""
@@ -239,7 +243,7 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
         """
         call = call_with_time(f, "transform")
         return self._transform(
-            lambda rdds, time: call(rdds[0], time), name or f"transform({describe_callable(f)})"
+            lambda rdds, time: call(rdds[0], time), name or f"transform({describe_callable(f)})", opaque=True
         )
 
     def transform_with(
@@ -251,6 +255,7 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
             lambda rdds, time: call(*rdds, time),
             name or f"transform_with({describe_callable(f)})",
             others=[other],
+            opaque=True,
         )
 
     def union(self, *others: DStream[T]) -> DStream[T]:

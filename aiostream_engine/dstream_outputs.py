@@ -18,6 +18,7 @@ from .rdd_actions import as_fn
 from .runtime.machine import Batch
 from .runtime.sink_driver import SinkDriver
 from .sinks.base import Sink
+from .sinks.stdout import printable
 from .types import BatchTime, OnError
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Outputs:
         async def run(rdd: RDD[Any], batch: Batch) -> None:
             records = await rdd.take(n + 1)
             rule = "-" * 43
-            lines = [rule, f"Time: {batch.time}", rule, *map(str, records[:n])]
+            lines = [rule, f"Time: {batch.time}", rule, *map(printable, records[:n])]
             if len(records) > n:
                 lines.append("...")
             text = "\n".join(lines) + "\n\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import glob
 import itertools
 import operator
@@ -117,7 +118,7 @@ class EngineContext:
             await executor.start()
         except BaseException:
             await executor.aclose()
-            self._directory.close()
+            await asyncio.to_thread(self._directory.close)
             self._directory = None
             raise
         self._runner = JobRunner(
@@ -142,7 +143,7 @@ class EngineContext:
                 await runner.executor.aclose()
         finally:
             if directory is not None:
-                directory.close()
+                await asyncio.to_thread(directory.close)
 
     async def __aenter__(self) -> Self:
         return await self.start()

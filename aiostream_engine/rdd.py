@@ -483,7 +483,7 @@ class RDD(Actions, PairOperations, Generic[T]):
         """The plan after a named stage: ``logical``, ``physical``, ``optimised`` or ``code``."""
         from .planner.explain import explain
 
-        return explain(self.node, self.context.runner.programs, stage)
+        return explain(self.node, self.context.programs, stage)
 
     # -- asynchronous steps --------------------------------------------------------------------
 

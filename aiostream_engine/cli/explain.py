@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from ..planner.explain import EXPLAIN_STAGES
 from .exit_code import ExitCode
 from .loop import run_loop
 from .options import AppDir, AppTarget
@@ -16,16 +17,27 @@ from .target import TargetError, build, load
 
 __all__ = ["explain"]
 
+Stage = Annotated[
+    str | None,
+    typer.Option(help=f"Show the plan of each output after this stage: {', '.join(EXPLAIN_STAGES)}, or all."),
+]
+
 
 def explain(
-    target: AppTarget, arguments: Arguments = None, master: Master = None, app_dir: AppDir = Path(".")
+    target: AppTarget,
+    arguments: Arguments = None,
+    master: Master = None,
+    stage: Stage = None,
+    app_dir: AppDir = Path("."),
 ) -> None:
-    """Print the stream graph of a target and the plans it is turned into; nothing is started.
+    """Print the stream graph of a target, or the plans it is turned into; nothing is started.
 
     The target is what `run` takes. **Importing it executes its code.**
 
-    Example: `python -m aiostream_engine explain wordcount:build`
+    Example: `python -m aiostream_engine explain wordcount:build --stage optimised`
     """
+    if stage not in (None, "all", *EXPLAIN_STAGES):
+        raise typer.BadParameter(f"use one of {', '.join(EXPLAIN_STAGES)}, or all", param_hint="--stage")
     try:
         found = load(target, app_dir)
     except TargetError as exc:
@@ -33,10 +45,10 @@ def explain(
     except Exception as exc:
         say_failure(exc)
         raise typer.Exit(ExitCode.FAILED) from None
-    raise typer.Exit(run_loop(_explain(found, ContextOptions(master, None, None), arguments or [])))
+    raise typer.Exit(run_loop(_explain(found, ContextOptions(master, None, None), arguments or [], stage)))
 
 
-async def _explain(found: Any, options: ContextOptions, arguments: list[str]) -> ExitCode:
+async def _explain(found: Any, options: ContextOptions, arguments: list[str], stage: str | None) -> ExitCode:
     try:
         ssc = await build(found, options.make, arguments=arguments, overrides=options.names)
     except TargetError as exc:
@@ -46,7 +58,10 @@ async def _explain(found: Any, options: ContextOptions, arguments: list[str]) ->
         say_failure(exc)
         return ExitCode.FAILED
     try:
-        typer.echo(ssc.explain())
+        for name in EXPLAIN_STAGES if stage == "all" else [stage]:
+            if stage == "all":
+                typer.echo(f"== {name}")
+            typer.echo(ssc.explain(name))
     finally:
         await ssc.stop(graceful=False)
     return ExitCode.OK

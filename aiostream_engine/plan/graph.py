@@ -52,9 +52,11 @@ class TransformStream(_Base):
     """``build(rdds of the parents, batch time)`` gives the RDD, None for no RDD, or an awaitable of these.
 
     A parent without an RDD in this batch is handed in as an empty one (row TR-11).
+    opaque: calls code of the user, or looks at data, so that it must not be called to explain a plan.
     """
 
     build: Callable[[Sequence[Any], Any], Any]
+    opaque: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
