@@ -82,12 +82,15 @@ class AsyncCalls:
                     continue
                 finished.append(index)
 
+        failure: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self.concurrency, len(arguments))):
                     group.create_task(caller())
         except BaseExceptionGroup as failures:
-            raise _first_failure(failures) from None
+            failure = _first_failure(failures)
+        if failure is not None:
+            raise failure  # out here, where it keeps its cause: what the user's function raised
         order = sorted(finished) if self.ordered else finished
         return [item for index in order for item in self._records(arguments[index], results[index])]
 
