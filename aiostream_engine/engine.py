@@ -164,17 +164,17 @@ class EngineContext:
     def runner(self) -> JobRunner:
         """What runs actions. Raises LifecycleError when the context is not active."""
         if self._runner is None:
-            hint = (
-                "it is closed" if self._closed else "start it first: `async with EngineContext(...) as sc:`"
-            )
-            raise LifecycleError(f"this context is not active: {hint}")
+            raise LifecycleError(f"this context is not active: {self._why_inactive()}")
         return self._runner
+
+    def _why_inactive(self) -> str:
+        return "it is closed" if self._closed else "start it first, by `async with` or `await start()`"
 
     @property
     def directory(self) -> BlockDirectory:
         """Where blocks are. Raises LifecycleError when the context is not active."""
         if self._directory is None:
-            raise LifecycleError("this context is not active")
+            raise LifecycleError(f"this context is not active: {self._why_inactive()}")
         return self._directory
 
     @property

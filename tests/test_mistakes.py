@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aiostream_engine import DStream, EngineContext, StreamingContext
-from aiostream_engine.errors import OptionError
+from aiostream_engine.errors import LifecycleError, OptionError
 from aiostream_engine.sinks.callback import CallbackSink
 
 DEADLINE_S = 30.0
@@ -62,6 +62,18 @@ async def test_a_coroutine_function_in_a_step_of_a_stream_is_refused_with_advice
     stream: DStream[Any] = StreamingContext(0.1, "local").queue_stream()
     with pytest.raises(OptionError, match=rf"{step}.*map_async"):
         STREAM_STEPS[step](stream, coroutine_function)
+
+
+async def test_a_port_must_be_a_number():
+    ssc = StreamingContext(0.1, "local")
+    for open_stream in (ssc.socket_text_stream, ssc.socket_server_stream):
+        with pytest.raises(OptionError, match="port is '9999'"):
+            open_stream("127.0.0.1", "9999")  # type: ignore[arg-type]
+
+
+async def test_a_broadcast_before_the_start_says_what_to_do():
+    with pytest.raises(LifecycleError, match="start it first"):
+        EngineContext("local").broadcast(1)
 
 
 async def test_an_error_of_an_output_names_the_output_and_the_batch():

@@ -34,7 +34,7 @@ class SocketClient(SocketReceiver):
     ) -> None:
         if not host or not isinstance(host, str):
             raise OptionError(f"host is {host!r}: give a host name or an address")
-        if not 1 <= port <= 65535:
+        if not isinstance(port, int) or not 1 <= port <= 65535:
             raise OptionError(f"port is {port!r}: use 1 to 65535")
         check_seconds("connect_timeout_s", connect_timeout_s)
         # A stream that anybody may restart is waited for; only its owner knows when to give up.

@@ -50,7 +50,7 @@ class SocketServerSource(SocketReceiver):
         keepalive_s: float = 30.0,
         limits: QueueLimits | None = None,
     ) -> None:
-        if not 0 <= port <= 65535:
+        if not isinstance(port, int) or not 0 <= port <= 65535:
             raise OptionError(f"port is {port!r}: use 0 to 65535")
         if connections_max < 1:
             raise OptionError(f"connections_max is {connections_max!r}: it must be at least 1")
