@@ -19,7 +19,6 @@ from ..config import QueueLimits, RetryPolicy
 from ..errors import AiostreamError, EnvironmentFault, LifecycleError, SourceError
 from ..observe.events import ReceiverInfo
 from ..observe.logs import RateLimiter, StructuredLogger
-from ..observe.logs import RateLimiter, StructuredLogger
 from ..types import BatchTime, BlockRef
 from .base import BatchInput, Source, SourceContext
 from .block_queue import BlockQueue
@@ -65,7 +64,6 @@ class SupervisedSource(Source):
         self.retry = retry or RetryPolicy()
         self.stop_timeout_s = stop_timeout_s
         self.counters: Counter[str] = Counter()
-        self._limited_log = StructuredLogger(_log, RateLimiter())
         self._limited_log = StructuredLogger(_log, RateLimiter())
         self._own_limits = limits
         self._context: SourceContext | None = None
@@ -263,9 +261,6 @@ class SupervisedSource(Source):
         self._last_error = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         self._last_error_ms = int(self.context.clock.time() * 1000)
         self.counters["errors"] += 1
-        self._limited_log.limited(
-            "error", logging.WARNING, "receiver error", receiver=self.name, error=self._last_error
-        )
         self._limited_log.limited(
             "error", logging.WARNING, "receiver error", receiver=self.name, error=self._last_error
         )
