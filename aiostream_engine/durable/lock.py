@@ -22,9 +22,11 @@ class DirectoryLock:
 
     Raises DirectoryInUseError at once, naming host, process and start time of the holder. The lock is
     not to be trusted on network file systems: records carry an epoch besides.
+
+    what: the kind of directory, for the text of the error.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, *, what: str = "checkpoint directory") -> None:
         self._path = os.path.join(directory, "LOCK")
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -33,7 +35,7 @@ class DirectoryLock:
             holder = os.pread(self._fd, 4096, 0).decode(errors="replace")
             os.close(self._fd)
             raise DirectoryInUseError(
-                f"the checkpoint directory {directory} is in use by {holder or 'another process'}: "
+                f"the {what} {directory} is in use by {holder or 'another process'}: "
                 "stop that one, or use another directory"
             ) from None
         self._sign()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-__all__ = ["ThreadSlots"]
+__all__ = ["ThreadSlots", "settled"]
 
 T = TypeVar("T")
 
@@ -60,3 +60,18 @@ class ThreadSlots:
             self._free.release()
             raise
         return await future
+
+
+async def settled(work: Awaitable[T]) -> T:
+    """What ``work`` gives; a cancellation waits until it is over, so that nothing runs on unseen.
+
+    For calls in threads, which cannot be stopped, and which must not overlap with their repetition.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # seen
+        raise
