@@ -90,6 +90,7 @@ class StreamingContext(SourceMethods):
         self.engine = engine or EngineContext(
             master, pool=pool, parallelism=parallelism, clock=self.clock, on_event=self._emit
         )
+        self._number = self.engine.new_stream()
         self._queue = queue or QueueLimits()
         self._backpressure = backpressure or BackpressureConfig()
         self._stop_when_finished = stop_when_finished
@@ -162,7 +163,9 @@ class StreamingContext(SourceMethods):
         return name if count == 1 else f"{name}#{count}"
 
     def _state_id(self, step: str) -> str:
-        return self._step_name(f"state of {step}")
+        # Streams that share an engine share its workers, where states are known by their ids.
+        owner = f" (stream {self._number})" if self._number > 1 else ""
+        return self._step_name(f"state of {step}{owner}")
 
     def _check_later(self, functions: Sequence[Fn]) -> None:
         self._functions.extend(functions)

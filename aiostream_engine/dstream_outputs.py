@@ -14,6 +14,7 @@ from .config import RetryPolicy
 from .errors import OptionError
 from .operators.function import describe_callable, is_coroutine_function
 from .plan.graph import StreamNode
+from .rdd import error_policy
 from .rdd_actions import as_fn
 from .runtime.machine import Batch
 from .runtime.sink_driver import SinkDriver
@@ -121,6 +122,8 @@ class Outputs:
         from .runtime.async_steps import AsyncStep
 
         step = AsyncStep.of("foreach", f, name=name, **options)
+        if step.gives_dead_letters:
+            raise OptionError(f"step {step.name!r}: an output has no dead letters to read: use map_async()")
 
         async def run(rdd: RDD[Any], _: Batch) -> None:
             await rdd.foreach_async(step).count()
@@ -197,6 +200,7 @@ class Outputs:
         on_error: OnError | str = OnError.FAIL,
         sink: SinkDriver | None = None,
     ) -> None:
+        error_policy(on_error, 0)  # refuses what is none
         decision = OnError(on_error)
         if decision is OnError.DEAD_LETTER:
             raise OptionError(f"output {name!r}: on_error 'dead-letter' is for records; use 'fail' or 'skip'")

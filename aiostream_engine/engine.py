@@ -98,6 +98,7 @@ class EngineContext:
         self._accumulators: dict[int, Accumulator[Any]] = {}
         self._counters: dict[str, int] = {}
         self._random = random.Random()
+        self._streams = 0
 
     def __reduce__(self) -> NoReturn:
         raise UnpicklableError(
@@ -373,6 +374,11 @@ class EngineContext:
     def _merge_counters(self, counters: dict[str, int]) -> None:
         for name, count in counters.items():
             self._counters[name] = self._counters.get(name, 0) + count
+
+    def new_stream(self) -> int:
+        """Number of a stream that will run on this engine, from 1."""
+        self._streams += 1
+        return self._streams
 
     def new_seed(self) -> int:
         """A seed for a random step; fixed by :meth:`seed`."""

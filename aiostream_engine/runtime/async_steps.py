@@ -24,6 +24,8 @@ from .jobs import Materialiser
 
 __all__ = ["AsyncStep", "resolver"]
 
+ON_ERROR = ", ".join(repr(item.value) for item in OnError)
+
 # Decoding or encoding more than this would be felt by other users of the loop.
 _LOOP_BYTES_MAX = 256 * 1024
 
@@ -69,8 +71,16 @@ class AsyncStep:
             raise OptionError(f"step {step!r}: concurrency and batch_size must be at least 1")
         if placement not in ("loop", "worker"):
             raise OptionError(f"step {step!r}: placement is {placement!r}: use 'loop' or 'worker'")
+        if timeout_s is not None and not timeout_s > 0:
+            raise OptionError(f"step {step!r}: timeout_s is {timeout_s!r}: it must be more than 0")
         policy = RetryPolicy(attempts_max=retry + 1) if isinstance(retry, int) else retry
-        calls = AsyncCalls(kind, fn, concurrency, ordered, timeout_s, policy, OnError(on_error), batch_size)
+        if policy is not None and not isinstance(policy, RetryPolicy):
+            raise OptionError(f"step {step!r}: retry is {retry!r}: give a RetryPolicy or a number of tries")
+        try:
+            decision = OnError(on_error)
+        except ValueError:
+            raise OptionError(f"step {step!r}: on_error is {on_error!r}: use one of {ON_ERROR}") from None
+        calls = AsyncCalls(kind, fn, concurrency, ordered, timeout_s, policy, decision, batch_size)
         return cls(step, calls, placement)
 
     @property

@@ -154,7 +154,7 @@ class StreamDriver:
         except Exception as error:
             self._fail(error)
         except asyncio.CancelledError as error:
-            if self._is_asked_for():
+            if self._closing:
                 raise
             self._fail(_not_asked_for(error, "a source"))
         finally:
@@ -247,7 +247,7 @@ class StreamDriver:
                 await self._protocol.abort(batch)
             await self._perform(self._machine.done(batch) if error is None else self._machine.failed(batch))
         except BaseException as error:  # of the engine, or a cancellation: nobody must wait for ever
-            if not self._is_asked_for():
+            if not self._closing:
                 self._fail(_not_asked_for(error, "a batch"), batch)
                 is_running = batch.phase is BatchPhase.RUNNING
                 await self._perform(self._machine.failed(batch) if is_running else self._machine.halt())
