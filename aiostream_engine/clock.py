@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 __all__ = ["Clock", "SystemClock"]
@@ -33,6 +34,11 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def call_at(self, deadline: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        """Call back at ``deadline``, perhaps a little early; for those who wait often (the ticker)."""
+        left = deadline - time.monotonic()
+        return asyncio.get_running_loop().call_later(max(0.0, left), callback)
 
     async def sleep_until(self, deadline: float) -> None:
         # A timer may fire early by its resolution; looping keeps the promise.

@@ -25,6 +25,7 @@ from .operators.function import Fn, describe_callable, is_coroutine_function
 from .operators.kernels import kernel
 from .operators.statistics import StatCounter
 from .operators.structure import CountTerminal, Terminal, ToBlocks, ToValue
+from .plan.emptiness import is_certainly_empty
 from .plan.nodes import Node, Source
 from .types import BlockRef
 
@@ -78,8 +79,15 @@ class Actions:
         results = await self._run(ToValue(step, fn, passes))
         return await _decoded([result.value for result in results])
 
+    def _is_certainly_empty(self) -> bool:
+        """Known without a task; empty batches are many, and should cost little."""
+        _ = self.context.runner  # a closed context is an error for an empty RDD too
+        return is_certainly_empty(self.node)
+
     async def collect(self) -> list[Any]:
         """All records as one list. Mind the size: :meth:`iterate` holds one partition at a time."""
+        if self._is_certainly_empty():
+            return []
         async with self.context.runner.job(self.context.current_batch) as job:
             results = await job.run_terminal(self.node, ToBlocks())
             return await _read([ref for result in results for ref in result.outputs])
@@ -103,6 +111,8 @@ class Actions:
 
     async def count(self) -> int:
         """Number of records."""
+        if self._is_certainly_empty():
+            return 0
         return sum(await _decoded([result.value for result in await self._run(CountTerminal())]))
 
     async def count_by_key(self) -> dict[Any, int]:
@@ -118,7 +128,7 @@ class Actions:
     async def take(self, n: int) -> list[Any]:
         """The first ``n`` records; computes one partition, then more as needed (row RDD-5)."""
         taken: list[Any] = []
-        if n <= 0:
+        if n <= 0 or self._is_certainly_empty():
             return taken
         async with self.context.runner.job(self.context.current_batch) as job:
             terminal = ToValue("take", kernel(kernels.first_n, n))

@@ -83,6 +83,8 @@ class EventBus:
                 function(event)
             except Exception as exc:
                 self._failed(function, event, exc)
+        if not self._handlers and self._task is not None:
+            return  # nobody listens: what happened before the start is kept for the first who does
         if len(self._queue) == self._events_max:
             self._dropped += 1
             self._log.limited(

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import NamedTuple
 
-from ..clock import Clock
+from ..clock import Clock, SystemClock
 from ..types import BatchTime
 from ..windows.intervals import first_tick_after, last_tick_at
 
@@ -79,6 +80,30 @@ class _Waiter:
         self._sleep: asyncio.Future[None] | None = None
 
     async def until(self, deadline: float) -> None:
+        if isinstance(self._clock, SystemClock):
+            await self._until_timer(self._clock, deadline)
+        else:
+            await self._until_sleep(deadline)
+
+    async def _until_timer(self, clock: SystemClock, deadline: float) -> None:
+        """Without a task for each tick: at 100 ticks a second that is felt."""
+        self._sleep = wake = asyncio.get_running_loop().create_future()
+        try:
+            while not wake.cancelled() and clock.monotonic() < deadline:
+                timer = clock.call_at(deadline, partial(_resolve, wake))
+                try:
+                    await wake
+                except asyncio.CancelledError:
+                    if not wake.cancelled() or _being_cancelled():
+                        raise
+                    return
+                finally:
+                    timer.cancel()
+                self._sleep = wake = asyncio.get_running_loop().create_future()
+        finally:
+            self._sleep = None
+
+    async def _until_sleep(self, deadline: float) -> None:
         self._sleep = sleep = asyncio.ensure_future(self._clock.sleep_until(deadline))
         try:
             await asyncio.wait({sleep})
@@ -91,6 +116,17 @@ class _Waiter:
     def wake(self) -> None:
         if self._sleep is not None:
             self._sleep.cancel()
+
+
+def _resolve(wake: asyncio.Future[None]) -> None:
+    if not wake.done():
+        wake.set_result(None)
+
+
+def _being_cancelled() -> bool:
+    """True when the running task itself was asked to end, and not only what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class Ticker:
