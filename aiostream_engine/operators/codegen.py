@@ -7,8 +7,10 @@ the frame's locals hold the record, so that good records pay nothing for the err
 
 from __future__ import annotations
 
+import ast
 import itertools
-from collections import _count_elements  # type: ignore[attr-defined]
+import linecache
+from collections import _count_elements, deque  # type: ignore[attr-defined]
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +20,7 @@ from typing import Any
 
 from .kernels import count_into
 from .structure import (
+    Combiner,
     Concat,
     CountTerminal,
     Leaf,
@@ -44,8 +47,15 @@ RECORDS_BUFFERED_MAX = 65_536
 # Each step that gives many records is a loop in a loop, and Python nests about twenty blocks.
 FLAT_STEPS_MAX = 8
 
+# Tracebacks show the lines of so many generated functions, the latest.
+SOURCES_SHOWN_MAX = 512
+
+# The record in hand where a pair was never made, but its key and value were.
+PAIR = "k, v"
+
 DROP = object()  # what a recovered step gives for a record that goes no further
 _numbers = itertools.count(1)
+_shown: deque[str] = deque()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +81,18 @@ class Compiled:
             frame = trace.tb_frame
             if frame.f_code.co_filename == self.filename:
                 step, variable = self.lines.get(trace.tb_lineno, ("stage", None))
-                found = variable in frame.f_locals
-                record = frame.f_locals.get(variable) if variable else None
+                record, found = _in_hand(frame.f_locals, variable)
             elif variable is None:
                 # A generator of a partition step runs when a later step asks it for records.
                 step = self.steps_of_code.get(id(frame.f_code), step)
             trace = trace.tb_next
         return step, record, found
+
+
+def _in_hand(variables: dict[str, Any], name: str | None) -> tuple[Any, bool]:
+    if name == PAIR:
+        return (variables.get("k"), variables.get("v")), "v" in variables
+    return (variables[name], True) if name in variables else (None, False)
 
 
 def compile_stage(structure: Structure, terminal: Terminal, source_step: str = "source") -> Compiled:
@@ -87,7 +102,35 @@ def compile_stage(structure: Structure, terminal: Terminal, source_step: str = "
     source = "\n".join(emitter.functions + emitter.lines) + "\n"
     filename = f"<stage {next(_numbers)}>"
     exec(compile(source, filename, "exec"), emitter.names)
+    _show_in_tracebacks(filename, source)
     return Compiled(source, emitter.names["stage"], filename, emitter.line_table(), emitter.steps_of_code())
+
+
+def _show_in_tracebacks(filename: str, source: str) -> None:
+    linecache.cache[filename] = len(source), None, source.splitlines(keepends=True), filename
+    _shown.append(filename)
+    if len(_shown) > SOURCES_SHOWN_MAX:
+        linecache.cache.pop(_shown.popleft(), None)
+
+
+def _origin(op: RecordOp) -> str:
+    """Where an inlined function stands in the user's source, for the reader of a traceback."""
+    if op.expression is None or op.fn is None:
+        return ""
+    return "  # " + " ".join(repr(op.fn).split())
+
+
+def _makes_pairs(op: RecordOp) -> bool:
+    """True when a step without a policy cannot give anything but a pair."""
+    if op.policy is not None or op.kind not in ("map", "map_values", "key_by"):
+        return False
+    if op.kind != "map":
+        return True
+    if op.expression is None:
+        return False
+    tree = ast.parse(op.expression.replace("{x}", "x"), mode="eval").body
+    starred = isinstance(tree, ast.Tuple) and any(isinstance(item, ast.Starred) for item in tree.elts)
+    return isinstance(tree, ast.Tuple) and len(tree.elts) == 2 and not starred
 
 
 def _codes_of(call: Any) -> Iterator[CodeType]:
@@ -267,35 +310,53 @@ class _Emitter:
             return self.guarded_op(op, x)
         y = self.name("x")
         call = self.application(op)
+        origin = _origin(op)
         match op.kind:
             case "map":
-                self.write(f"{y} = {call(x)}", op.step, x)
+                self.write(f"{y} = {call(x)}{origin}", op.step, x)
             case "filter":
-                self.write(f"if not {call(x)}: continue", op.step, x)
+                self.write(f"if not {call(x)}: continue{origin}", op.step, x)
                 return x
             case "flat_map":
-                self.write(f"for {y} in {call(x)}:", op.step, x)
+                self.write(f"for {y} in {call(x)}:{origin}", op.step, x)
                 self.depth += 1
-            case "map_values":
-                self.write(f"{y} = ({x}[0], {call(f'{x}[1]')})", op.step, x)
+            case "map_values" | "key_by":
+                self.write(f"{y} = ({self.pair(op, x)}){origin}", op.step, x)
             case "flat_map_values":
-                key, value = self.name("k"), self.name("v")
+                key, item = self.name("k"), self.name("v")
                 self.write(f"{key} = {x}[0]", op.step, x)
-                self.write(f"for {value} in {call(f'{x}[1]')}:", op.step, x)
+                self.write(f"for {item} in {call(self.value_of(op, x))}:{origin}", op.step, x)
                 self.depth += 1
-                self.write(f"{y} = ({key}, {value})")
-            case "key_by":
-                self.write(f"{y} = ({call(x)}, {x})", op.step, x)
+                self.write(f"{y} = ({key}, {item})")
             case "keys":
                 self.write(f"{y} = {x}[0]", op.step, x)
             case "values":
                 self.write(f"{y} = {x}[1]", op.step, x)
         return y
 
+    def pair(self, op: RecordOp, x: str) -> str:
+        """Key and value that the step makes of ``x``, as two expressions with a comma between."""
+        call = self.application(op)
+        match op.kind:
+            case "map_values":
+                return f"{x}[0], {call(self.value_of(op, x))}"
+            case "key_by":
+                return f"{call(x)}, {x}"
+        assert op.kind == "map"
+        return call(x)
+
+    def value_of(self, op: RecordOp, x: str) -> str:
+        """The value of a pair; in a variable where an expression names it not just once."""
+        if op.expression is None or op.expression.count("{x}") == 1:
+            return f"{x}[1]"
+        value = self.name("v")
+        self.write(f"{value} = {x}[1]", op.step, x)
+        return value
+
     def application(self, op: RecordOp) -> Callable[[str], str]:
         if op.expression is not None:
             expression = op.expression
-            return lambda argument: expression.replace("{x}", argument)
+            return lambda argument: f"({expression.replace('{x}', argument)})"
         if op.fn is None:
             return lambda argument: argument
         name = self.name("f", op.fn.call)
@@ -369,7 +430,7 @@ class _Emitter:
         if counter:
             self.count_keys(ops, text, chunked, step)
         else:
-            self.loop(text, chunked, step, ops, lambda x: self.combine(terminal, x))
+            self.combine_pairs(terminal.combiner, ops, text, chunked, step)
         self.write(
             f"rt.combined({self.name('partitioner', terminal.partitioner)}, acc)", terminal.combiner.step
         )
@@ -388,14 +449,33 @@ class _Emitter:
             add = "acc[{0}] = acc.get({0}, 0) + 1"
             self.loop(text, chunked, step, ops, lambda x: self.write(add.format(x), ops[-1].step, x))
 
-    def combine(self, terminal: ToBuckets, x: str) -> None:
-        combiner = terminal.combiner
-        assert combiner is not None
-        merge = self.name("merge", combiner.merge_value.call)
+    def combine_pairs(
+        self, combiner: Combiner, ops: list[RecordOp], text: str, chunked: bool, step: str
+    ) -> None:
+        """Combining by key; a pair that the last step would only make to be taken apart is not made."""
+        last = ops[-1] if ops and _makes_pairs(ops[-1]) else None
+
+        def sink(x: str) -> None:
+            if last is None:
+                self.write(f"k, v = {x}", combiner.step, x)
+                self.combine(combiner, x)
+            else:
+                self.write(f"k, v = {self.pair(last, x)}{_origin(last)}", last.step, x)
+                self.combine(combiner, PAIR)
+
+        self.loop(text, chunked, step, ops if last is None else ops[:-1], sink)
+
+    def combine(self, combiner: Combiner, record: str) -> None:
+        if combiner.merge_expression is None:
+            merged = f"acc[k] = {self.name('merge', combiner.merge_value.call)}(acc[k], v)"
+        elif combiner.merge_expression.count("{a}") == 1:
+            merged = f"acc[k] = {combiner.merge_expression.replace('{a}', 'acc[k]').replace('{b}', 'v')}"
+        else:
+            expression = combiner.merge_expression.replace("{a}", "a").replace("{b}", "v")
+            merged = f"a = acc[k]; acc[k] = {expression}"
         created = f"{self.name('create', combiner.create.call)}(v)" if combiner.create else "v"
-        self.write(f"k, v = {x}", combiner.step, x)
-        self.write(f"if k in acc: acc[k] = {merge}(acc[k], v)", combiner.step, x)
-        self.write(f"else: acc[k] = {created}", combiner.step, x)
+        self.write(f"if k in acc: {merged}", combiner.step, record)
+        self.write(f"else: acc[k] = {created}", combiner.step, record)
 
     def count_records(self, structure: Structure) -> None:
         ops, base = self.chain_of(structure)

@@ -78,13 +78,17 @@ class PartitionOp:
 
 @dataclass(frozen=True, slots=True)
 class Combiner:
-    """How values of one key become one (combineByKey); ``create`` None means the value itself."""
+    """How values of one key become one (combineByKey); ``create`` None means the value itself.
+
+    merge_expression: Python source of ``merge_value`` over ``{a}`` and ``{b}``, when a rule inlined it.
+    """
 
     step: str
     merge_value: Fn
     merge_combiners: Fn
     create: Fn | None = None
     map_side: bool = True
+    merge_expression: str | None = None
 
 
 # -- trees -----------------------------------------------------------------------------------

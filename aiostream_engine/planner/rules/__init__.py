@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...operators.structure import Structure, Terminal
+from .additions import add_in_c
 from .count_values import count_values
+from .inline_lambdas import inline_lambdas
 from .split_words import split_words
 
 __all__ = ["RULES", "Rule"]
 
 Rule = Callable[[Structure, Terminal], tuple[Structure, Terminal]]
 
-RULES: tuple[Rule, ...] = (count_values, split_words)
+# What recognises a function by its shape comes before what makes it part of the loop.
+RULES: tuple[Rule, ...] = (count_values, split_words, inline_lambdas, add_in_c)

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import replace
 from typing import Any
 
 from ...operators.structure import Combiner, Record, Structure, Terminal, ToBuckets
+from .additions import is_addition
 from .shapes import same_code
 
-__all__ = ["count_values", "is_addition"]
+__all__ = ["count_values"]
 
 
 def _pair_with_one(x: Any) -> Any:
     return (x, 1)
-
-
-def _add(a: Any, b: Any) -> Any:
-    return a + b
-
-
-def is_addition(call: Any) -> bool:
-    """True for ``operator.add`` and for a function that only adds its two arguments in order."""
-    return call is operator.add or same_code(call, _add)  # type: ignore[arg-type]
 
 
 def count_values(structure: Structure, terminal: Terminal) -> tuple[Structure, Terminal]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from ...blocks.formats import TEXT_FORMATS
-from ...operators.structure import Leaf, Partitioned, Record, Structure, Terminal, Words
+from ...operators.structure import Leaf, Record, Structure, Terminal, Words
 from .shapes import same_code
+from .trees import rewritten
 
 __all__ = ["split_words"]
 
@@ -21,19 +21,15 @@ def split_words(structure: Structure, terminal: Terminal) -> tuple[Structure, Te
     policy right over a text leaf. ``str.split`` without arguments takes the line end for white
     space too, so that the words of a text are the words of its lines, in the same order.
     """
-    return _rewrite(structure), terminal
+    return rewritten(structure, _as_words), terminal
 
 
-def _rewrite(node: Structure) -> Structure:
-    if isinstance(node, Record):
-        op, child = node.op, node.child
-        splits = op.kind == "flat_map" and op.policy is None and op.fn is not None and _is_split(op.fn.call)
-        if splits and isinstance(child, Leaf) and child.format in TEXT_FORMATS:
-            return Words()
-        return replace(node, child=_rewrite(child))
-    if isinstance(node, Partitioned):
-        return replace(node, child=_rewrite(node.child))
-    return node
+def _as_words(node: Structure) -> Structure:
+    if not (isinstance(node, Record) and isinstance(node.child, Leaf) and node.child.format in TEXT_FORMATS):
+        return node
+    op = node.op
+    splits = op.kind == "flat_map" and op.policy is None and op.fn is not None and _is_split(op.fn.call)
+    return Words() if splits else node
 
 
 def _is_split(call: Any) -> bool:
