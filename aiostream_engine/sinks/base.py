@@ -34,6 +34,11 @@ class WriteKey(NamedTuple):
     partition: int
     partitions: int
 
+    @property
+    def text(self) -> str:
+        """The key as text, for systems that take an idempotence key: the same for the same write."""
+        return f"{self.sink}-{self.time:013d}-{self.batch_id:010d}-{self.partition:05d}"
+
 
 @dataclass(frozen=True, slots=True)
 class SinkContext:

@@ -10,7 +10,7 @@ from ..errors import OptionError
 from .base import IdempotentSink, PlainSink, Records, WriteKey
 from .threads import ThreadSlots
 
-__all__ = ["CallbackSink", "IdempotentCallbackSink"]
+__all__ = ["CallbackSink", "IdempotentCallbackSink", "callback_sink"]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -104,3 +104,22 @@ class IdempotentCallbackSink(IdempotentSink):
 
     async def write(self, key: WriteKey, records: Records) -> None:
         await self._call(key, records)
+
+
+def callback_sink(
+    function: Callable[..., Any],
+    *,
+    idempotent: bool = False,
+    name: str | None = None,
+    concurrency_max: int = 1,
+) -> CallbackSink | IdempotentCallbackSink:
+    """A function as a sink, idempotent only if you say so: nobody can see that from outside.
+
+    function: ``f(records)`` or ``f(records, key)``; ``key.text`` is what systems outside take as an
+        idempotence key. It is the same in every repetition, also after a restart from a checkpoint.
+    idempotent: the function promises that the same key twice has the effect of once; it must take it.
+
+    See :class:`CallbackSink` for the rest. Raises OptionError if the function cannot be called so.
+    """
+    kind = IdempotentCallbackSink if idempotent else CallbackSink
+    return kind(function, name=name, concurrency_max=concurrency_max)

@@ -9,7 +9,7 @@ import pytest
 
 from aiostream_engine.errors import OptionError
 from aiostream_engine.sinks.base import IdempotentSink, PlainSink
-from aiostream_engine.sinks.callback import CallbackSink, IdempotentCallbackSink
+from aiostream_engine.sinks.callback import CallbackSink, IdempotentCallbackSink, callback_sink
 
 
 async def test_a_plain_function_of_one_parameter_gets_the_records(key, chunks):
@@ -137,3 +137,27 @@ async def test_the_kind_says_what_is_promised(key, chunks):
     assert isinstance(CallbackSink(print), PlainSink)
     with pytest.raises(OptionError, match="key"):
         IdempotentCallbackSink(lambda records: None)
+
+
+async def test_a_callback_is_idempotent_only_when_its_user_says_so(key, chunks):
+    requests = {}
+
+    def post(records, key):
+        requests.setdefault(key.text, records)
+
+    assert isinstance(callback_sink(post), PlainSink)
+    sink = callback_sink(post, idempotent=True, name="orders")
+    assert isinstance(sink, IdempotentSink)
+    assert sink.name == "orders"
+    for _ in range(2):
+        await sink.write(key(1), chunks([1]))
+    await sink.write(key(2), chunks([2]))
+    assert requests == {
+        "out-1700000000500-0000000001-00000": [1],
+        "out-1700000001000-0000000002-00000": [2],
+    }
+
+
+def test_a_callback_without_a_key_cannot_be_declared_idempotent():
+    with pytest.raises(OptionError, match="without the key"):
+        callback_sink(lambda records: None, idempotent=True)
