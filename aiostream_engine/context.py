@@ -24,6 +24,7 @@ from .errors import GraphError, LifecycleError, OptionError, UnpicklableError
 from .observe.bus import EventBus
 from .observe.events import Event, StreamingStarted, StreamingStopped
 from .observe.health import Health, health_of
+from .observe.redaction import redact
 from .observe.statistics import StatisticsSnapshot, StreamStatistics
 from .operators.function import Fn
 from .plan.explain import stream_graph
@@ -470,7 +471,7 @@ class StreamingContext(SourceMethods):
         for callback in self._stop_callbacks:
             callback(self._failure)
         if was_active:
-            failure = None if self._failure is None else str(self._failure)
+            failure = None if self._failure is None else redact(str(self._failure))
             self._emit(StreamingStopped(int(self.clock.time() * 1000), failure))
         try:
             if self._owns_engine:

@@ -9,12 +9,19 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import BuiltinMethodType, MethodType
 
 from .events import Event
 from .listener import EventHandler, Listener, handler_of
 from .logs import get_logger
 
 __all__ = ["BusStatistics", "EventBus"]
+
+
+def _same(known: Listener, listener: Listener) -> bool:
+    """``obj.method`` makes a new object each time it is read; those of one object are equal."""
+    is_method = isinstance(known, MethodType | BuiltinMethodType)
+    return known is listener or (is_method and known == listener)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,7 @@ class EventBus:
 
     def remove(self, listener: Listener) -> bool:
         """Deliver nothing more to ``listener``; gives False when it was not there."""
-        kept = [entry for entry in self._handlers if entry[0] is not listener]
+        kept = [entry for entry in self._handlers if not _same(entry[0], listener)]
         found = len(kept) < len(self._handlers)
         self._handlers = kept
         return found

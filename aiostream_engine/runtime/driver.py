@@ -29,6 +29,7 @@ from ..observe.events import (
     OutputOperationStarted,
     TicksCoalesced,
 )
+from ..observe.redaction import redact
 from ..plan.graph import OutputNode
 from ..sources.base import BatchInput
 from ..types import BatchTime, OnError
@@ -431,7 +432,7 @@ def _not_asked_for(error: BaseException, where: str) -> BaseException:
 
 
 def _brief(error: BaseException) -> str:
-    text = "; ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
+    text = redact("; ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())]))
     return text if len(text) <= 2000 else text[:2000] + "…"
 
 
