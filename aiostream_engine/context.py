@@ -119,6 +119,28 @@ class StreamingContext(SourceMethods):
         self._stopped = asyncio.Event()
         self._failure: BaseException | None = None
 
+    @classmethod
+    def get_or_create(
+        cls, checkpoint: CheckpointConfig | str, build: Callable[[], StreamingContext]
+    ) -> StreamingContext:
+        """The context that ``build()`` makes, going on from ``checkpoint`` if that holds anything.
+
+        Spark's ``getOrCreate`` (row CTX-21) revives the program from the directory and skips the function.
+        Here the directory holds data only, so the function always runs, and the program may change.
+        Raises OptionError when the context has another directory already, or is no context.
+        """
+        config = CheckpointConfig(checkpoint) if isinstance(checkpoint, str) else checkpoint
+        ssc = build()
+        if not isinstance(ssc, StreamingContext):
+            raise OptionError(f"build() must return a StreamingContext, not {type(ssc).__name__}")
+        if ssc._checkpoint not in (None, config):
+            raise OptionError(
+                f"build() gave its context another checkpoint directory than {config.directory}"
+            )
+        ssc._check_open()
+        ssc._checkpoint = config
+        return ssc
+
     def __reduce__(self) -> NoReturn:
         raise UnpicklableError(
             "a StreamingContext lives in the driver: a function that runs in a worker cannot use it"
@@ -300,13 +322,13 @@ class StreamingContext(SourceMethods):
             _ = fn.id  # pickles: a bad one is refused here, before any source is opened
 
     async def _start_running(self) -> None:
+        nodes = list(walk_streams([*self._inputs, *(output.parent for output in self._outputs)]))
+        if self._checkpoint is not None:  # before the sinks, which only the owner of the directory may touch
+            self._session = await CheckpointSession.open(self._checkpoint)
+            self._session.check(nodes, self._outputs)
         for output in self._outputs:
             if output.sink is not None:
                 await output.sink.open()
-        nodes = list(walk_streams([*self._inputs, *(output.parent for output in self._outputs)]))
-        if self._checkpoint is not None:
-            self._session = await CheckpointSession.open(self._checkpoint)
-            self._session.check(nodes, self._outputs)
         trigger = self._trigger(self._session)
         self._running_inputs = inputs = self._make_inputs(trigger)
         self._driver = driver = self._make_driver(trigger, inputs)
@@ -531,7 +553,7 @@ class StreamingContext(SourceMethods):
         """Whether the stream lives, takes data and keeps up: for liveness and readiness probes."""
         return health_of(
             self._state,
-            running=self._driver is not None,
+            running=self._watcher is not None and self._driver is not None and not self._driver.recovering,
             stopping=self._stopping is not None,
             failure=self._failure,
             statistics=self.statistics(),

@@ -102,6 +102,7 @@ class StreamDriver:
         self.protocol = self._protocol = protocol
         self._committing = asyncio.Lock()
         self._pending: deque[tuple[Tick, list[BatchInput]]] = deque()
+        self._recovering = 0  # batches of an earlier run that are not committed again yet
         self._trigger = trigger
         self._interval_ms = interval_ms
         self._clock = clock
@@ -127,6 +128,12 @@ class StreamDriver:
         """Go on after a batch of an earlier run: first run its pending ones again, with their content."""
         self._machine.resume(batch_id, time, time)
         self._pending.extend(pending)
+        self._recovering = len(pending)
+
+    @property
+    def recovering(self) -> bool:
+        """True until the batches of an earlier run are true."""
+        return self._recovering > 0
 
     def start(self) -> None:
         """Begin to cut batches."""
@@ -355,6 +362,7 @@ class StreamDriver:
             self._fail(error, batch)
             await self._perform(self._machine.commit_failed(batch))
             return False
+        self._recovering = max(0, self._recovering - 1)
         self._timings.pop(batch.id, None)
         self._done.pop(batch.id - 1, None)
         return True
