@@ -16,7 +16,7 @@ from ..config import Master
 from ..errors import ConfigurationError, OptionError
 from .exit_code import ExitCode
 from .loop import run_loop
-from .options import DrainTimeout, Duration, LogLevel, LogLevelName, Uvloop
+from .options import Duration, LogLevel, LogLevelName, StopTimeout, Uvloop
 from .run import set_up_logging
 from .session import Session, say, say_failure
 from .signals import StopSignals
@@ -82,7 +82,7 @@ def demo(
     slide: Slide = None,
     top: Top = 10,
     duration: Duration = None,
-    drain_timeout: DrainTimeout = 30.0,
+    stop_timeout: StopTimeout = 20.0,
     live: Live = None,
     log_level: LogLevel = LogLevelName.WARNING,
     uvloop: Uvloop = True,
@@ -119,7 +119,7 @@ def demo(
         slide_s=2 * interval if slide is None else slide,
         top=top,
         duration_s=duration,
-        drain_timeout_s=drain_timeout,
+        drain_timeout_s=stop_timeout,
         live=live,
     )
     raise typer.Exit(run_loop(_demo(asked), uvloop=uvloop))
@@ -134,7 +134,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 async def _demo(asked: _Demo) -> ExitCode:
-    with StopSignals(say).installed() as signals:
+    with StopSignals(say, stop_timeout_s=asked.drain_timeout_s).installed() as signals:
         try:
             async with _address(asked) as (host, port):
                 return await _count(asked, host, port, signals)

@@ -11,10 +11,10 @@ import typer
 __all__ = [
     "AppDir",
     "AppTarget",
-    "DrainTimeout",
     "Duration",
     "LogLevel",
     "LogLevelName",
+    "StopTimeout",
     "Uvloop",
 ]
 
@@ -43,8 +43,16 @@ Duration = Annotated[
         min=0, metavar="SECONDS", help="Drain and leave after this time; default: go on until asked."
     ),
 ]
-DrainTimeout = Annotated[
-    float, typer.Option(min=0, metavar="SECONDS", help="How long draining may take; then exit code 3.")
+StopTimeout = Annotated[
+    float,
+    typer.Option(
+        "--stop-timeout",
+        "--drain-timeout",
+        min=0,
+        metavar="SECONDS",
+        help="How long draining may take after SIGTERM; then exit code 3. The process ends 5 s after that at "
+        "the latest: give containers a longer grace period than both (Kubernetes: 30 s by default).",
+    ),
 ]
 LogLevel = Annotated[LogLevelName, typer.Option(help="Least level of log records on standard error.")]
 Uvloop = Annotated[bool, typer.Option("--uvloop/--no-uvloop", help="Use uvloop when it is installed.")]

@@ -107,7 +107,7 @@ def test_a_second_signal_stops_at_once_and_exits_with_three(command):
 
 def test_a_drain_that_takes_too_long_exits_with_three(command):
     """I1, F7"""
-    one = command("run", "job:stuck", "--master", "local", "--interval", "0.1", "--drain-timeout", "0.3")
+    one = command("run", "job:stuck", "--master", "local", "--interval", "0.1", "--stop-timeout", "0.3")
     one.wait_for(lambda c: "hanging" in c.out)
     one.signal()
     assert one.exit_code() == 3
