@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import inspect
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,36 @@ import pytest
 from aiostream_engine import DeadLetter, OnError, RetryPolicy, StepError, StreamingContext
 from aiostream_engine.errors import OptionError, SourceError
 from aiostream_engine.observe.events import Event, StreamingStarted
+from aiostream_engine.sinks.base import IdempotentSink, PlainSink, TransactionalSink
 from aiostream_engine.sinks.files import TextFileSink
 from aiostream_engine.sinks.memory import ListSink
+from aiostream_engine.sources.base import EphemeralSource, ReceiverSource, ReplayableSource
 
 DEADLINE_S = 30.0
 ROOT = Path(__file__).parents[2]
+
+
+SOURCE_KINDS: dict[str, type] = {
+    "replayable": ReplayableSource,
+    "receiver": ReceiverSource,
+    "ephemeral": EphemeralSource,
+}
+SINK_KINDS: dict[str, type] = {
+    "plain": PlainSink,
+    "idempotent": IdempotentSink,
+    "transactional": TransactionalSink,
+}
+
+
+def connectors(room: str, kinds: tuple[type, ...]) -> list[type]:
+    """The public classes of a room that can be used as they are."""
+    found: set[type] = set()
+    for path in (ROOT / "aiostream_engine" / room).glob("*.py"):
+        module = importlib.import_module(f"aiostream_engine.{room}.{path.stem}")
+        values = [value for value in vars(module).values() if inspect.isclass(value)]
+        found.update(value for value in values if issubclass(value, kinds))
+    bases = {base for value in found for base in value.__mro__[1:]}
+    return [value for value in found - bases if not value.__name__.startswith("_")]
 
 
 def context(**options: Any) -> StreamingContext:
@@ -174,6 +202,15 @@ async def test_the_guarantees_are_logged_at_start_shown_by_explain_and_carried_b
     assert "logs (replayable)" in event.guarantees[0]
     assert "copy) (idempotent)" in event.guarantees[0]
     assert "at most once" in event.guarantees[0]
+
+
+@pytest.mark.parametrize(("room", "kinds"), [("sources", SOURCE_KINDS), ("sinks", SINK_KINDS)])
+def test_every_source_and_sink_is_in_the_table_of_its_kind(room: str, kinds: dict[str, type]):
+    page = (ROOT / "docs" / "guarantees.md").read_text()
+    for connector in connectors(room, tuple(kinds.values())):
+        kind = next(name for name, base in kinds.items() if issubclass(connector, base))
+        row = rf"^\| {kind} \| .*`{connector.__name__}`"
+        assert re.search(row, page, re.MULTILINE), f"{connector.__name__} is {kind}"
 
 
 async def test_outputs_run_one_after_the_other_in_the_order_of_their_definition():
