@@ -15,6 +15,7 @@ DEADLINE_S = 50
 
 Check = Callable[[list[str]], None]
 CHECKS: dict[str, Check] = {}
+ARGUMENTS = {"11_exactly_once": ("--kills", "2")}
 
 # What an example logs, which goes to standard error where logging is not set up.
 LOGGED = {"06_custom_receiver": r"receiver error .*the broker went away.*\n"}
@@ -58,7 +59,7 @@ def test_every_example_tells_how_to_run_it_and_what_one_sees():
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("[0-9]*.py")))
 def test_the_example_prints_what_it_promises(name: str, tmp_path: Path):
-    CHECKS[name](run(name, tmp_path))
+    CHECKS[name](run(name, tmp_path, *ARGUMENTS.get(name, ())))
     assert list(tmp_path.iterdir()) == [], "an example leaves nothing in the directory it is run in"
 
 
@@ -158,3 +159,11 @@ def rdd_only(lines: list[str]) -> None:
     assert [line for line in lines if "every" in line] == [
         f"  every 250000th: {number}" for number in range(0, 1_000_000, 250_000)
     ]
+
+
+@prints("11_exactly_once")
+def exactly_once(lines: list[str]) -> None:
+    """B12"""
+    assert [line.split(":")[0] for line in lines[:-2]] == ["kill 1", "kill 2"]
+    assert re.fullmatch(r"[1-9]\d+ numbers: lost 0, doubled 0", lines[-2])
+    assert lines[-1] == "the sums in the state are right"
