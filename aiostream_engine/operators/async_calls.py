@@ -20,16 +20,18 @@ __all__ = ["AsyncCalls", "CallFailed", "call_in_worker"]
 # Results are handed on after so many records: bounds memory, costs one latency a round.
 RECORDS_PER_ROUND = 10_000
 
-_NOTHING: Any = object()
-
 
 class CallFailed(Exception):
-    """A record on which the function failed for good; the cause is what it raised last."""
+    """A record on which the function failed for good; the cause is what it raised last.
 
-    def __init__(self, record: Any, attempts: int) -> None:
-        super().__init__(record, attempts)
+    index: of the record in its round.
+    """
+
+    def __init__(self, record: Any, attempts: int, index: int) -> None:
+        super().__init__(record, attempts, index)
         self.record = record
         self.attempts = attempts
+        self.index = index
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +64,25 @@ class AsyncCalls:
         arguments: Sequence[Any],
         sleep: Callable[[float], Awaitable[Any]],
         on_failed: Callable[[CallFailed], None],
-    ) -> list[Any]:
-        """Results of one round of calls; the first failure that is not skipped cancels the rest.
+    ) -> list[tuple[int, Sequence[Any]]]:
+        """One round of calls: (index of the argument, its records), in order or as completed.
 
+        The first failure that is not skipped cancels the rest.
         on_failed: is told of each record that was given up under ``skip`` or ``dead-letter``.
         """
-        results: list[Any] = [_NOTHING] * len(arguments)
-        finished: list[int] = []
+        finished: list[tuple[int, Sequence[Any]]] = []
         waiting = iter(range(len(arguments)))
 
         async def caller() -> None:
             for index in waiting:
                 try:
-                    results[index] = await self._call(arguments[index], sleep)
+                    records = await self._call(arguments[index], index, sleep)
                 except CallFailed as failed:
                     if self.on_error is OnError.FAIL:
                         raise
                     on_failed(failed)
                     continue
-                finished.append(index)
+                finished.append((index, records))
 
         failure: BaseException | None = None
         try:
@@ -91,26 +93,28 @@ class AsyncCalls:
             failure = _first_failure(failures)
         if failure is not None:
             raise failure  # out here, where it keeps its cause: what the user's function raised
-        order = sorted(finished) if self.ordered else finished
-        return [item for index in order for item in self._records(arguments[index], results[index])]
+        return sorted(finished, key=_index_of) if self.ordered else finished
 
-    async def _call(self, argument: Any, sleep: Callable[[float], Awaitable[Any]]) -> Any:
+    async def _call(
+        self, argument: Any, index: int, sleep: Callable[[float], Awaitable[Any]]
+    ) -> Sequence[Any]:
         attempt = 0
         while True:
             attempt += 1
             try:
                 if self.timeout_s is None:
-                    return await self.fn(argument)
+                    return self._records(argument, await self.fn(argument))
                 async with asyncio.timeout(self.timeout_s):
-                    return await self.fn(argument)
+                    result = await self.fn(argument)
+                return self._records(argument, result)
             except (Exception, asyncio.CancelledError) as error:
                 if _is_asked_for(error):
                     raise
                 if self.retry is None or self.retry.exhausted(attempt):
-                    raise CallFailed(argument, attempt) from error
+                    raise CallFailed(argument, attempt, index) from error
                 await sleep(self.retry.wait_before(attempt))
 
-    def _records(self, argument: Any, result: Any) -> Iterable[Any]:
+    def _records(self, argument: Any, result: Any) -> Sequence[Any]:
         match self.kind:
             case "map":
                 return (result,)
@@ -118,7 +122,11 @@ class AsyncCalls:
                 return (argument,) if result else ()
             case "foreach":
                 return ()
-        return result  # type: ignore[no-any-return]
+        return list(result)
+
+
+def _index_of(finished: tuple[int, Sequence[Any]]) -> int:
+    return finished[0]
 
 
 def _is_asked_for(error: BaseException) -> bool:
@@ -144,6 +152,7 @@ def call_in_worker(calls: AsyncCalls, step: str, runtime: Any, records: Iterable
     with asyncio.Runner() as runner:
         while part := list(itertools.islice(arguments, RECORDS_PER_ROUND)):
             try:
-                yield from runner.run(calls.round(part, asyncio.sleep, give_up))
+                for _, results in runner.run(calls.round(part, asyncio.sleep, give_up)):
+                    yield from results
             except CallFailed as failed:
                 runtime.fail(step, failed.record, failed.__cause__ or failed)

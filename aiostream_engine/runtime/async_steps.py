@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +103,11 @@ def resolver(step: AsyncStep, clock: Clock) -> Callable[[Materialiser, tuple[Sou
 
 
 class _OnLoop:
-    """One run of a step over all partitions of a batch."""
+    """One run of a step over all partitions of a batch.
+
+    A round takes records of as many partitions as it needs: many small ones cost no more time than
+    one large one.
+    """
 
     def __init__(self, step: AsyncStep, clock: Clock, job: Materialiser) -> None:
         self.step = step
@@ -111,17 +115,17 @@ class _OnLoop:
         self.job = job
         self._letters: list[DeadLetter] = []
         self._given_up = 0
-        self._partition = 0
 
     async def run(self, source: Source) -> Source:
-        parts = []
-        for self._partition, part in enumerate(source.parts):
-            parts.append(tuple([ref async for ref in self._partition_blocks(part)]))
+        parts: list[list[BlockRef]] = [[] for _ in source.parts]
+        async for arguments in self._rounds(source.parts):
+            for partition, ref in await self._round(arguments):
+                parts[partition].append(ref)
         if self._given_up:
             what = "skipped" if self.step.calls.on_error is OnError.SKIP else "dead_lettered"
             self.job.count({f"{what}:{self.step.name}": self._given_up})
         await self._keep_letters(source.partitions)
-        return Source(name=self.step.name, parts=tuple(parts), partitions=len(parts))
+        return Source(name=self.step.name, parts=tuple(map(tuple, parts)), partitions=len(parts))
 
     async def _keep_letters(self, partitions: int) -> None:
         if self._letters:
@@ -129,28 +133,38 @@ class _OnLoop:
             name = f"dead-letters:{self.step.name}"
             self.job.add_side(name, Source(name=name, parts=parts, partitions=partitions))
 
-    async def _partition_blocks(self, part: tuple[BlockRef, ...]) -> AsyncIterator[BlockRef]:
-        arguments: list[Any] = []
-        async for records in _chunks(part):
-            for argument in self.step.calls.arguments(records):
-                arguments.append(argument)
-                if len(arguments) >= RECORDS_PER_ROUND:
-                    yield await self._round(arguments)
-                    arguments = []
+    async def _rounds(self, parts: Sequence[tuple[BlockRef, ...]]) -> AsyncIterator[list[tuple[int, Any]]]:
+        """(partition, what to call the function with), so many at a time."""
+        arguments: list[tuple[int, Any]] = []
+        for partition, part in enumerate(parts):
+            async for records in _chunks(part):
+                for argument in self.step.calls.arguments(records):
+                    arguments.append((partition, argument))
+                    if len(arguments) >= RECORDS_PER_ROUND:
+                        yield arguments
+                        arguments = []
         if arguments:
-            yield await self._round(arguments)
+            yield arguments
 
-    async def _round(self, arguments: list[Any]) -> BlockRef:
+    async def _round(self, arguments: list[tuple[int, Any]]) -> list[tuple[int, BlockRef]]:
+        """A block of results for each partition that has some."""
         try:
-            records = await self.step.calls.round(arguments, self._sleep, self._give_up)
+            finished = await self.step.calls.round(
+                [argument for _, argument in arguments],
+                self._sleep,
+                lambda failed: self._give_up(failed, arguments[failed.index][0]),
+            )
         except CallFailed as failed:
-            raise self._error(failed) from failed.__cause__
-        return await self._block(records)
+            raise self._error(failed, arguments[failed.index][0]) from failed.__cause__
+        parts: dict[int, list[Any]] = {}
+        for index, records in finished:
+            parts.setdefault(arguments[index][0], []).extend(records)
+        return [(partition, await self._block(records)) for partition, records in parts.items() if records]
 
     async def _sleep(self, seconds: float) -> None:
         await self.clock.sleep_until(self.clock.monotonic() + seconds)
 
-    def _give_up(self, failed: CallFailed) -> None:
+    def _give_up(self, failed: CallFailed, partition: int) -> None:
         self._given_up += 1
         if self.step.gives_dead_letters:
             failure = describe(failed.__cause__ or failed, self.step.name)
@@ -158,7 +172,7 @@ class _OnLoop:
                 DeadLetter(
                     self.step.name,
                     self.job.batch,
-                    self._partition,
+                    partition,
                     failed.record,
                     failure.error_type,
                     failure.message,
@@ -167,7 +181,7 @@ class _OnLoop:
                 )
             )
 
-    def _error(self, failed: CallFailed) -> StepError:
+    def _error(self, failed: CallFailed, partition: int) -> StepError:
         failure = describe(failed.__cause__ or failed, self.step.name)
         return StepError(
             self.step.name,
@@ -175,7 +189,7 @@ class _OnLoop:
             failure.message,
             record=bounded_repr(failed.record),
             batch=self.job.batch,
-            partition=self._partition,
+            partition=partition,
             worker_traceback=failure.traceback,
         )
 
