@@ -9,10 +9,12 @@ from typing import Annotated
 
 import typer
 
+from ..errors import CorruptionError
 from ..sinks.threads import ThreadSlots
 from .corpus import Corpus, default_corpus
 from .exit_code import ExitCode
 from .feeder import Drip, Feeder, StandardInputFeeder
+from .letters import Letters
 from .loop import run_loop
 from .options import Duration, Uvloop
 from .session import say
@@ -25,6 +27,14 @@ Texts = Annotated[
     typer.Argument(
         metavar="[FILE|DIRECTORY|-]...",
         help="What to serve; - is standard input. Default: the project's pages and Python's own sources.",
+        show_default=False,
+    ),
+]
+DeadLetters = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE|DIRECTORY",
+        help="Serve the records of dead letters that were written as JSON lines, once.",
         show_default=False,
     ),
 ]
@@ -45,6 +55,7 @@ UntilEof = Annotated[
 
 def feed(
     texts: Texts = None,
+    dead_letters: DeadLetters = None,
     port: Port = 9999,
     host: Host = "127.0.0.1",
     rate: Rate = 1000.0,
@@ -68,20 +79,29 @@ def feed(
     `tail -F access.log | python -m aiostream_engine feed - --rate 0`
 
     `python -m aiostream_engine feed book.txt --drip-bytes 7 --drip-pause 0.01`
+
+    `python -m aiostream_engine feed --dead-letters rejected/ --rate 100`, once the fault is mended
     """
     paths = texts or []
     drip = None if drip_bytes is None else Drip(drip_bytes, drip_pause)
     if Path("-") in paths and (len(paths) > 1 or until_stdin_closes):
         raise typer.BadParameter("standard input is served alone", param_hint="-")
-    corpus = None if paths == [Path("-")] else _corpus(paths)
+    if dead_letters is not None and (paths or until_stdin_closes):
+        raise typer.BadParameter("dead letters are served alone", param_hint="--dead-letters")
+    corpus = (
+        None if paths == [Path("-")] else _corpus(paths) if dead_letters is None else _letters(dead_letters)
+    )
     lines_per_s = rate or None
 
     async def main() -> ExitCode:
         if corpus is None:
             feeder: Feeder = StandardInputFeeder(rate=lines_per_s, drip=drip)
         else:
-            feeder = Feeder(corpus, rate=lines_per_s, loop=loop, drip=drip)
-        return await _serve(feeder, host, port, duration, until_stdin_closes)
+            feeder = Feeder(corpus, rate=lines_per_s, loop=loop and dead_letters is None, drip=drip)
+        code = await _serve(feeder, host, port, duration, until_stdin_closes)
+        if isinstance(corpus, Letters) and corpus.unsendable:
+            say(f"{corpus.unsendable} dead letters cannot be sent as a line: they were left out")
+        return code
 
     raise typer.Exit(run_loop(main(), uvloop=uvloop))
 
@@ -94,6 +114,16 @@ def _corpus(paths: list[Path]) -> Corpus:
     if not corpus.files:
         raise typer.BadParameter("no text files there", param_hint="FILE|DIRECTORY")
     return corpus
+
+
+def _letters(path: Path) -> Corpus:
+    try:
+        letters = Letters(path)
+    except (OSError, ValueError, CorruptionError) as exc:
+        raise typer.BadParameter(str(exc), param_hint="--dead-letters") from None
+    if not letters.files:
+        raise typer.BadParameter(f"there is nothing in {path}", param_hint="--dead-letters")
+    return letters
 
 
 async def _serve(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -61,6 +62,51 @@ def test_a_port_in_use_is_said(command):
         assert one.exit_code() == 1
     assert "cannot listen on 127.0.0.1" in one.err
     assert "Traceback" not in one.err
+
+
+LETTERS = """
+{"record": {"text": "12;x"}}
+{"record": {"repr": "<object>"}}
+{"record": {"json": {"a": 1}}}
+"""
+
+
+@pytest.mark.parametrize("place", ["file", "directory", "sink"])
+def test_the_records_of_dead_letters_are_served_once(command, tmp_path, place):
+    """F14"""
+    directory = tmp_path / "rejected"
+    directory.mkdir()
+    (directory / "part-1.jsonl").write_text(LETTERS.lstrip())
+    if place == "sink":
+        (directory / "part-2.jsonl").write_text("of a batch that is not committed")
+        (directory / "_batches").mkdir()
+        manifest = {"batch_id": 1, "time_ms": 1, "files": [{"name": "part-1.jsonl"}]}
+        (directory / "_batches" / "1.json").write_text(json.dumps(manifest))
+    path = "rejected/part-1.jsonl" if place == "file" else "rejected"
+    one = command("feed", "--dead-letters", path, "--port", "0", "--rate", "0")
+    with socket.create_connection(address_of(one), 30) as client:
+        client.settimeout(30)
+        assert client.makefile("rb").read() == b'12;x\n{"a":1}\n'
+    one.signal(signal.SIGTERM)
+    assert one.exit_code() == 0
+    assert "1 dead letters cannot be sent as a line: they were left out" in one.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--dead-letters", "letters", "other"], "served alone"),
+        (["--dead-letters", "letters"], "letters, line 2: this is no entry"),
+        (["--dead-letters", "missing"], "missing"),
+        (["--dead-letters", "empty"], "nothing in empty"),
+    ],
+)
+def test_dead_letters_that_cannot_be_served_are_wrong_usage(command, tmp_path, arguments, text):
+    (tmp_path / "letters").write_text('{"record": {"text": "a"}}\n{"other": 1}\n')
+    (tmp_path / "empty").mkdir()
+    one = command("feed", *arguments)
+    assert one.exit_code() == 2
+    assert text in re.sub(r"[\s│]+", " ", one.err)
 
 
 @pytest.mark.parametrize(
