@@ -29,11 +29,11 @@ _IMMUTABLE = frozenset({int, float, str, bytes, bool, type(None), complex})
 
 
 class StateFailure(Exception):
-    """Says which key was in hand when the user's function raised (the cause)."""
+    """Says which record, or which key with its values, was in hand when something raised (the cause)."""
 
-    def __init__(self, key: Any, value: Any) -> None:
-        super().__init__(key, value)
-        self.record = (key, value)
+    def __init__(self, record: Any) -> None:
+        super().__init__(record)
+        self.record = record
 
 
 class StateSpecification(Protocol):
@@ -48,6 +48,21 @@ class StateSpecification(Protocol):
 
     def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
         """What the step yields; ``changes`` is None when the batch had been applied before."""
+
+
+def _grouped(records: Iterable[Any]) -> dict[Any, list[Any]]:
+    groups: dict[Any, list[Any]] = {}
+    record: Any = None
+    try:
+        for record in records:
+            key, value = record
+            if key in groups:
+                groups[key].append(value)
+            else:
+                groups[key] = [value]
+    except (TypeError, ValueError) as error:  # no pair, or a key that cannot be hashed
+        raise StateFailure(record) from error
+    return groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +82,7 @@ class UpdateState:
         return False
 
     def update(self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int) -> Changes:
-        groups: dict[Any, list[Any]] = {}
-        for key, value in inputs[0]:
-            if key in groups:
-                groups[key].append(value)
-            else:
-                groups[key] = [value]
+        groups = _grouped(inputs[0])
         changes = Changes()
         initial = dict(inputs[1]) if len(inputs) > 1 else {}
         old = {**initial, **store.entries} if initial else store.entries
@@ -96,7 +106,7 @@ class UpdateState:
                 if new is not None:
                     changed[key] = new
         except Exception as error:
-            raise StateFailure(key, value) from error
+            raise StateFailure((key, value)) from error
 
     def _caller(self, time: int) -> Callable[[Any, list[Any], Any], Any]:
         fn = self.fn.call
@@ -137,18 +147,19 @@ class MapWithState:
                     changes.touched[key] = time
         state: State[Any] = State()
         gone: set[Any] = set()
-        key = value = None
+        record: Any = None
         try:
-            for key, value in inputs[0]:
+            for record in inputs[0]:
+                key, value = record
                 self._one(store, changes, gone, state, key, value, time)
             if self.timeout_ms is not None:
                 for key in self._idle(store, changes, gone, time - self.timeout_ms):
-                    value = None
+                    record = key, None
                     state._bind(store.entries[key], timing_out=True)
                     self._call(changes, key, None, state, time)
                     gone.add(key)
         except Exception as error:
-            raise StateFailure(key, value) from error
+            raise StateFailure(record) from error
         changes.removed.extend(gone)
         if self.timeout_ms is None:
             changes.touched.clear()
@@ -238,7 +249,7 @@ class InverseWindow:
                 now = changed[key] if key in changed else entries.get(key, _ABSENT)
                 changed[key] = value if now is _ABSENT else reduce(now, value)
         except Exception as error:
-            raise StateFailure(key, value) from error
+            raise StateFailure((key, value)) from error
         return changes
 
     def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
@@ -284,7 +295,7 @@ class FilteredInverseWindow:
                 else:
                     changes.removed.append(key)
         except Exception as error:
-            raise StateFailure(key, value) from error
+            raise StateFailure((key, value)) from error
         return changes
 
     def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
