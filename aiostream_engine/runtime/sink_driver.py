@@ -17,6 +17,7 @@ from .machine import Batch
 __all__ = ["SinkDriver"]
 
 _LOOP_BYTES_MAX = 256 * 1024
+CHUNK_RECORDS_MAX = 10_000
 
 
 class _Job(Materialiser, Protocol):
@@ -96,7 +97,8 @@ async def _records(refs: tuple[BlockRef, ...]) -> AsyncIterator[Sequence[Any]]:
     for ref in refs:
         chunks = await asyncio.to_thread(_read, ref) if ref.size > _LOOP_BYTES_MAX else _read(ref)
         for chunk in chunks:
-            yield chunk
+            for start in range(0, len(chunk), CHUNK_RECORDS_MAX):
+                yield chunk if len(chunk) <= CHUNK_RECORDS_MAX else chunk[start : start + CHUNK_RECORDS_MAX]
 
 
 def _read(ref: BlockRef) -> list[Sequence[Any]]:
