@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import ast
 import itertools
-import linecache
-from collections import _count_elements, deque  # type: ignore[attr-defined]
-from collections.abc import Callable, Iterator
+from collections import _count_elements  # type: ignore[attr-defined]
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain
-from types import CodeType, TracebackType
 from typing import Any
 
-from .kernels import count_into
+from .blame import CHUNK, PAIR, Compiled, Mark, codes_of, show_in_tracebacks
+from .kernels import count_into, fill_into
 from .structure import (
     Combiner,
     Concat,
@@ -47,52 +45,8 @@ RECORDS_BUFFERED_MAX = 65_536
 # Each step that gives many records is a loop in a loop, and Python nests about twenty blocks.
 FLAT_STEPS_MAX = 8
 
-# Tracebacks show the lines of so many generated functions, the latest.
-SOURCES_SHOWN_MAX = 512
-
-# The record in hand where a pair was never made, but its key and value were.
-PAIR = "k, v"
-
 DROP = object()  # what a recovered step gives for a record that goes no further
 _numbers = itertools.count(1)
-_shown: deque[str] = deque()
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """The generated function and how to read its errors.
-
-    source: the code, for ``explain`` and for debuggers.
-    run: ``run(runtime)``; see ``executors/stage.py`` for what the runtime offers.
-    """
-
-    source: str
-    run: Callable[[Any], None]
-    filename: str
-    lines: dict[int, tuple[str, str | None]]
-    steps_of_code: dict[int, str]
-
-    def blame(self, error: BaseException) -> tuple[str, Any, bool]:
-        """The step at fault, the record in its hand, and whether there was one."""
-        step, record, found = "stage", None, False
-        variable: str | None = None
-        trace: TracebackType | None = error.__traceback__
-        while trace is not None:
-            frame = trace.tb_frame
-            if frame.f_code.co_filename == self.filename:
-                step, variable = self.lines.get(trace.tb_lineno, ("stage", None))
-                record, found = _in_hand(frame.f_locals, variable)
-            elif variable is None:
-                # A generator of a partition step runs when a later step asks it for records.
-                step = self.steps_of_code.get(id(frame.f_code), step)
-            trace = trace.tb_next
-        return step, record, found
-
-
-def _in_hand(variables: dict[str, Any], name: str | None) -> tuple[Any, bool]:
-    if name == PAIR:
-        return (variables.get("k"), variables.get("v")), "v" in variables
-    return (variables[name], True) if name in variables else (None, False)
 
 
 def compile_stage(structure: Structure, terminal: Terminal, source_step: str = "source") -> Compiled:
@@ -102,15 +56,12 @@ def compile_stage(structure: Structure, terminal: Terminal, source_step: str = "
     source = "\n".join(emitter.functions + emitter.lines) + "\n"
     filename = f"<stage {next(_numbers)}>"
     exec(compile(source, filename, "exec"), emitter.names)
-    _show_in_tracebacks(filename, source)
+    show_in_tracebacks(filename, source)
     return Compiled(source, emitter.names["stage"], filename, emitter.line_table(), emitter.steps_of_code())
 
 
-def _show_in_tracebacks(filename: str, source: str) -> None:
-    linecache.cache[filename] = len(source), None, source.splitlines(keepends=True), filename
-    _shown.append(filename)
-    if len(_shown) > SOURCES_SHOWN_MAX:
-        linecache.cache.pop(_shown.popleft(), None)
+def _never(x: str) -> None:
+    raise AssertionError("a bulk statement takes all records")
 
 
 def _origin(op: RecordOp) -> str:
@@ -133,27 +84,13 @@ def _makes_pairs(op: RecordOp) -> bool:
     return isinstance(tree, ast.Tuple) and len(tree.elts) == 2 and not starred
 
 
-def _codes_of(call: Any) -> Iterator[CodeType]:
-    """The code objects that run when ``call`` is called, as far as they can be seen."""
-    if isinstance(call, partial):
-        for part in (call.func, *call.args):
-            yield from _codes_of(part)
-        return
-    code = getattr(call, "__code__", None)
-    if code is None:
-        code = getattr(getattr(type(call), "__call__", None), "__code__", None)  # noqa: B004
-    if isinstance(code, CodeType):
-        yield code
-        yield from (constant for constant in code.co_consts if isinstance(constant, CodeType))
-
-
 @dataclass
 class _Emitter:
     source_step: str
     functions: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     names: dict[str, Any] = field(default_factory=dict)
-    marks: list[tuple[bool, int, str, str | None]] = field(default_factory=list)
+    marks: list[tuple[bool, int, Mark]] = field(default_factory=list)
     depth: int = 1
     in_function: bool = False
     leaves: int = 0
@@ -169,6 +106,8 @@ class _Emitter:
             chain=chain,
             count=_count_elements,
             count_into=count_into,
+            fill_into=fill_into,
+            fromkeys=dict.fromkeys,
         )
 
     # -- writing ---------------------------------------------------------------------------
@@ -177,11 +116,11 @@ class _Emitter:
         target = self.functions if self.in_function else self.lines
         target.append("    " * self.depth + text)
         if step is not None:
-            self.marks.append((self.in_function, len(target), step, record))
+            self.marks.append((self.in_function, len(target), Mark(step, record)))
 
-    def line_table(self) -> dict[int, tuple[str, str | None]]:
+    def line_table(self) -> dict[int, Mark]:
         shift = len(self.functions)
-        return {line + (0 if inner else shift): (step, var) for inner, line, step, var in self.marks}
+        return {line + (0 if inner else shift): mark for inner, line, mark in self.marks}
 
     def steps_of_code(self) -> dict[int, str]:
         return {code: min(steps) for code, steps in self.codes.items() if len(steps) == 1}
@@ -244,7 +183,7 @@ class _Emitter:
         return f"flatten({text})" if chunked else text
 
     def call(self, op: PartitionOp, argument: str) -> str:
-        for code in _codes_of(op.fn.call):
+        for code in codes_of(op.fn.call):
             self.codes.setdefault(id(code), set()).add(op.step)
         first = {"": "", "index": f"rt.indices[{self.indices}], ", "task": "rt, "}[op.passes]
         self.indices += op.passes == "index"
@@ -271,7 +210,7 @@ class _Emitter:
         self.in_function, self.depth = True, 0
         self.write(f"def {name}(rt, source):")
         self.depth = 1
-        self.loop("source", chunked, step, ops, lambda x: self.write(f"yield {x}"))
+        self.loop("source", chunked, step, ops, lambda x: self.write(f"yield {x}"), bulk="yield from {}")
         self.in_function, self.depth = saved
         return f"{name}(rt, {text})"
 
@@ -285,25 +224,48 @@ class _Emitter:
         ops: list[RecordOp],
         sink: Callable[[str], None],
         after_chunk: str | None = None,
+        bulk: str | None = None,
     ) -> None:
-        """One fused loop; ``sink`` writes what happens to each result."""
+        """One fused loop; ``sink`` writes what happens to each result.
+
+        bulk: a statement over ``{}`` that takes all results of a chunk at once, where the only step is in C.
+        """
         outer = self.depth
+        record = None
+        many = any(op.kind.startswith("flat") for op in ops)
         if chunked:
             self.write(f"for chunk in {source}:", step)
             self.depth += 1
             source = "chunk"
-        x = self.name("x")
-        self.write(f"for {x} in {source}:", step)
-        self.depth += 1
-        inner = self.depth
-        for op in ops:
-            x = self.record_op(op, x)
-        sink(x)
+        if chunked and ops and ops[0].in_c:
+            self.write("it = iter(chunk)")
+            source, step, record, ops = self.in_c(ops[0]), ops[0].step, CHUNK, ops[1:]
+        if bulk is not None and record is not None and not ops and not (many and after_chunk):
+            self.write(bulk.format(source), step, record)
+            inner = self.depth + 1
+        else:
+            x = self.name("x")
+            self.write(f"for {x} in {source}:", step, record)
+            self.depth += 1
+            inner = self.depth
+            for op in ops:
+                x = self.record_op(op, x)
+            sink(x)
         if after_chunk:
-            per_record = not chunked or any(op.kind.startswith("flat") for op in ops)
-            self.depth = inner if per_record else inner - 1
+            self.depth = inner if many or not chunked else inner - 1
             self.write(after_chunk)
         self.depth = outer
+
+    def in_c(self, op: RecordOp) -> str:
+        """The records of a chunk through a step that needs no frame."""
+        assert op.fn is not None
+        function = self.name("f", op.fn.call)
+        match op.kind:
+            case "filter":
+                return f"filter({function}, it)"
+            case "flat_map":
+                return f"flatten(map({function}, it))"
+        return f"map({function}, it)"
 
     def record_op(self, op: RecordOp, x: str) -> str:
         if op.policy is not None:
@@ -389,9 +351,9 @@ class _Emitter:
         match terminal:
             case ToBlocks():
                 self.to_blocks(structure)
-            case ToBuckets(partitioner=partitioner, combiner=combiner, counter=counter):
+            case ToBuckets(partitioner=partitioner, combiner=combiner):
                 if combiner is not None and combiner.map_side:
-                    self.to_combined(structure, terminal, counter)
+                    self.to_combined(structure, terminal)
                 else:
                     self.to_buckets(structure, partitioner)
             case ToValue(step, fn, passes):
@@ -408,7 +370,7 @@ class _Emitter:
         self.write("out = []")
         self.write("add = out.append")
         flush = f"if len(out) >= {RECORDS_BUFFERED_MAX}: out = rt.flush(out); add = out.append"
-        self.loop(text, chunked, step, ops, lambda x: self.write(f"add({x})"), flush)
+        self.loop(text, chunked, step, ops, lambda x: self.write(f"add({x})"), flush, "out.extend({})")
         self.write("rt.flush(out)")
 
     def to_buckets(self, structure: Structure, partitioner: Any) -> None:
@@ -422,13 +384,15 @@ class _Emitter:
             self.loop(text, chunked, step, ops, lambda x: self.write(f"adds[place({x}[0])]({x})", blame, x))
         self.write("rt.finish_buckets()")
 
-    def to_combined(self, structure: Structure, terminal: ToBuckets, counter: bool) -> None:
+    def to_combined(self, structure: Structure, terminal: ToBuckets) -> None:
         assert terminal.combiner is not None
         ops, base = self.chain_of(structure)
         text, chunked, step = self.iterable(base)
         self.write("acc = {}")
-        if counter:
+        if terminal.counter:
             self.count_keys(ops, text, chunked, step)
+        elif terminal.distinct:
+            self.fill_keys(ops, text, chunked, step)
         else:
             self.combine_pairs(terminal.combiner, ops, text, chunked, step)
         self.write(
@@ -439,6 +403,8 @@ class _Emitter:
         """Counting in C: whole chunks, or whole results of a last ``flat_map``, at a time."""
         if not ops:
             self.write(f"count_into(acc, {f'flatten({text})' if chunked else text})", step)
+        elif chunked and len(ops) == 1 and ops[0].in_c:
+            self.loop(text, chunked, step, ops, _never, bulk="count(acc, {})")
         elif ops[-1].kind == "flat_map" and ops[-1].policy is None:
             last = ops[-1]
             call = self.application(last)
@@ -448,6 +414,14 @@ class _Emitter:
         else:
             add = "acc[{0}] = acc.get({0}, 0) + 1"
             self.loop(text, chunked, step, ops, lambda x: self.write(add.format(x), ops[-1].step, x))
+
+    def fill_keys(self, ops: list[RecordOp], text: str, chunked: bool, step: str) -> None:
+        """Each key once; the first of equal ones stays."""
+        if not ops:
+            self.write(f"fill_into(acc, {f'flatten({text})' if chunked else text})", step)
+        else:
+            sink: Callable[[str], None] = lambda x: self.write(f"acc[{x}] = None", ops[-1].step, x)  # noqa: E731
+            self.loop(text, chunked, step, ops, sink, bulk="acc.update(fromkeys({}))")
 
     def combine_pairs(
         self, combiner: Combiner, ops: list[RecordOp], text: str, chunked: bool, step: str

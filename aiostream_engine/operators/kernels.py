@@ -22,7 +22,7 @@ from ..errors import BadKeyError
 from .function import Fn
 from .hashing import bounded
 
-__all__ = ["count_into", "kernel"]
+__all__ = ["count_into", "fill_into", "kernel"]
 
 _COUNTED_AT_ONCE = 4096  # where one of them cannot be counted, they are looked through once more
 
@@ -272,6 +272,17 @@ def count_into(counts: dict[Any, int], records: Iterable[Any]) -> None:
         except TypeError as error:
             culprit = next((record for record in chunk if not _hashable(record)), chunk)
             raise BadKeyError(f"{bounded(culprit)} cannot be counted: {error}") from error
+
+
+def fill_into(keys: dict[Any, None], records: Iterable[Any]) -> None:
+    """Keep each record once, the first of equal ones; raises BadKeyError naming one that is no key."""
+    iterator = iter(records)
+    while chunk := list(itertools.islice(iterator, _COUNTED_AT_ONCE)):
+        try:
+            keys.update(dict.fromkeys(chunk))
+        except TypeError as error:
+            culprit = next((record for record in chunk if not _hashable(record)), chunk)
+            raise BadKeyError(f"{bounded(culprit)} cannot be a key: {error}") from error
 
 
 def _hashable(record: Any) -> bool:

@@ -54,6 +54,7 @@ class RecordOp:
     kind: ``map``, ``flat_map``, ``filter``, ``map_values``, ``flat_map_values``, ``key_by``,
         ``keys`` or ``values``; the last two need no function.
     expression: Python source of the function's body over ``{x}``, when a rule inlined it.
+    in_c: set by a rule: the function needs no frame, so that C may call it for a whole chunk.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class RecordOp:
     fn: Fn | None = None
     policy: ErrorPolicy | None = None
     expression: str | None = None
+    in_c: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,8 @@ class ToBuckets:
 
     partitioner: Partitioner
     combiner: Combiner | None
-    counter: bool = False  # set by a rule: values are all 1 and the combiner adds
+    counter: bool = False  # set by a rule: records are keys to be counted
+    distinct: bool = False  # set by a rule: records are keys to be kept once
 
 
 @dataclass(frozen=True, slots=True)

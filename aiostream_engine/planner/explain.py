@@ -108,6 +108,8 @@ def _terminal(terminal: Terminal) -> str:
         how = (
             "count"
             if terminal.counter
+            else "keep keys once"
+            if terminal.distinct
             else f"combine {terminal.combiner.step}"
             if terminal.combiner
             else "move"

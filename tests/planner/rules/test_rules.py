@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import pickle
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from aiostream_engine.operators.partitioners import HashPartitioner
 from aiostream_engine.operators.structure import (
     Combiner,
     Concat,
+    CountTerminal,
     ErrorPolicy,
     Leaf,
     Merge,
@@ -31,7 +33,9 @@ from aiostream_engine.operators.structure import (
 )
 from aiostream_engine.planner.programs import ProgramCache
 from aiostream_engine.planner.rules.additions import add_in_c, is_addition
+from aiostream_engine.planner.rules.chunks_in_c import runs_in_c
 from aiostream_engine.planner.rules.count_values import count_values
+from aiostream_engine.planner.rules.distinct_keys import distinct_keys
 from aiostream_engine.planner.rules.inline_lambdas import inline_lambdas
 from aiostream_engine.planner.rules.split_words import split_words
 from aiostream_engine.types import OnError
@@ -206,6 +210,90 @@ def test_steps_with_a_policy_keep_their_function() -> None:
 def test_a_merge_without_combining_before_the_shuffle_is_left_alone() -> None:
     terminal = summing(lambda a, b: a - b, map_side=False)
     assert inline_lambdas(PICKLES, terminal) == (PICKLES, terminal)
+
+
+# -- chunks in C -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call", [len, str, int, bool, repr, str.upper, bytes.decode, str.split, operator.itemgetter(1), abs]
+)
+def test_pure_functions_that_are_written_in_c_are_known(call: Any) -> None:
+    assert runs_in_c(call)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [print, list.pop, dict.get, set.add, max, sorted, operator.attrgetter("x"), plus, lambda x: x, "a".join],
+)
+def test_others_are_not_trusted(call: Any) -> None:
+    assert not runs_in_c(call)
+
+
+def test_a_single_step_takes_a_chunk_at_a_time() -> None:
+    assert "out.extend(map(f1, it))" in code_of(steps(op("map", len)), ToBlocks())
+    assert "out.extend(filter(f1, it))" in code_of(steps(op("filter", bool)), ToBlocks())
+    counting = steps(op("map", str.lower), op("map", lambda w: (w, 1)))
+    assert "count(acc, map(f1, it))" in code_of(counting, summing())
+    assert "yield from flatten(map(f2, it))" in code_of(
+        steps(op("flat_map", str.split)), ToValue("value", kernel(kernels.counted))
+    )
+
+
+def test_a_step_that_may_explode_is_not_taken_at_once() -> None:
+    """G5: results of one chunk are handed on piece by piece."""
+    assert "extend" not in code_of(steps(op("flat_map", tuple)), ToBlocks())
+
+
+@pytest.mark.parametrize(
+    ("chain", "given", "step", "record"),
+    [
+        ([op("map", int, "bad")], ["1", "x", "4"], "bad", "'x'"),
+        ([op("filter", int, "bad")], ["1", "x", "4"], "bad", "'x'"),
+        ([op("map", int, "good"), op("map", lambda n: 1 // n, "bad")], ["1", "0", "4"], "bad", "0"),
+        ([op("map", str.strip, "good"), op("map", int, "bad")], ["1", "x ", "4"], "bad", "'x'"),
+        ([op("flat_map", operator.itemgetter(1), "bad")], ["12", "1", "13"], "bad", "'1'"),
+    ],
+)
+@pytest.mark.parametrize(
+    "terminal", [ToBlocks(), ToValue("list", kernel(kernels.first_n, 99)), CountTerminal()], ids=repr
+)
+def test_the_record_of_an_error_within_a_chunk_is_found(
+    tmp_path: Path, chain: list[Any], given: list[str], step: str, record: str, terminal: Terminal
+) -> None:
+    trees = ProgramCache().optimised(steps(*chain), terminal)
+    failure = StageRunner(tmp_path).failure(trees[0], [pickled("55"), pickled(*given)], terminal=trees[1])
+    assert (failure.step, failure.record) == (step, record)
+
+
+# -- distinct --------------------------------------------------------------------------------------
+
+
+def keeping_first(
+    pair: Any = kernels.pair_with_none, merge: Any = kernels.keep_first
+) -> tuple[Structure, ToBuckets]:
+    return steps(op("map", pair)), ToBuckets(HashPartitioner(1), Combiner("distinct", Fn(merge), Fn(merge)))
+
+
+def test_distinct_keeps_keys_without_pairs(tmp_path: Path) -> None:
+    structure, terminal = ProgramCache().optimised(*keeping_first())
+    assert structure == PICKLES
+    result = StageRunner(tmp_path).run(structure, terminal, [pickled(1, "a", True, 1.0, "a")])
+    (segment,) = [pickle.loads(ref.data or b"") for ref in result.outputs]
+    assert list(map(repr, segment)) == ["1", "'a'"]  # of equal keys the first
+
+
+def test_distinct_names_a_record_that_is_no_key(tmp_path: Path) -> None:
+    """H9: with its repr."""
+    structure, terminal = ProgramCache().optimised(*keeping_first())
+    failure = StageRunner(tmp_path).failure(structure, [pickled(1, [2])], terminal=terminal)
+    assert failure.kind == "key"
+    assert "[2] cannot be a key" in failure.message
+
+
+def test_other_merges_of_pairs_with_none_are_not_distinct() -> None:
+    for trees in (keeping_first(merge=max), keeping_first(pair=lambda x: (x, None))):
+        assert distinct_keys(*trees) == trees
 
 
 # -- all of them -----------------------------------------------------------------------------------
