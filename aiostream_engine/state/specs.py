@@ -6,10 +6,12 @@ it, and gives the :class:`Changes`; ``output`` says what the step yields afterwa
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..blocks.pickling import dumps
 from ..operators.function import Fn
 from .handle import _ABSENT, State
 from .store import Changes, MemoryStore
@@ -155,7 +157,7 @@ class MapWithState:
             if self.timeout_ms is not None:
                 for key in self._idle(store, changes, gone, time - self.timeout_ms):
                     record = key, None
-                    state._bind(store.entries[key], timing_out=True)
+                    state._bind(_own(store.entries[key]), timing_out=True)
                     self._call(changes, key, None, state, time)
                     gone.add(key)
         except Exception as error:
@@ -180,7 +182,7 @@ class MapWithState:
         elif key in gone:
             state._bind(_ABSENT)
         else:
-            state._bind(store.entries.get(key, _ABSENT))
+            state._bind(_own(store.entries.get(key, _ABSENT)))
         self._call(changes, key, value, state, time)
         if state._removed:
             changes.changed.pop(key, None)
@@ -300,6 +302,13 @@ class FilteredInverseWindow:
 
     def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
         return _shown(store)
+
+
+def _own(value: Any) -> Any:
+    """A copy of a value that can change in place: what a batch does must be undone when it is run again."""
+    if value is _ABSENT or type(value) in _IMMUTABLE:
+        return value
+    return pickle.loads(dumps(value))
 
 
 def _there(key: Any, state: Any) -> Any:

@@ -33,6 +33,11 @@ class Changes:
     touched: dict[Any, int] = field(default_factory=dict)
     mapped: list[Any] = field(default_factory=list)
 
+    @property
+    def empty(self) -> bool:
+        """True when the partition stays as it is."""
+        return not (self.changed or self.removed or self.touched)
+
     def dump(self) -> bytes:
         """The changes as a block of the changelog."""
         return dumps(("changes", self.changed, self.removed, self.touched))
@@ -57,9 +62,9 @@ class MemoryStore:
         undo = {key: entries.get(key, _ABSENT) for key in changes.changed}
         undo.update((key, entries.get(key, _ABSENT)) for key in changes.removed)
         self._undo, self._undo_version = undo, self.version
-        self._undo_touched = (
-            {key: self.touched.get(key) for key in chain_keys(changes)} if changes.touched else {}
-        )
+        # Also of a batch that touches nothing: it may remove idle keys, which have times.
+        timed = bool(changes.touched or self.touched)
+        self._undo_touched = {key: self.touched.get(key) for key in chain_keys(changes)} if timed else {}
         self._replay(changes.changed, changes.removed, changes.touched)
         self.version = version
 
