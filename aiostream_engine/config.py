@@ -169,13 +169,22 @@ class CheckpointConfig:
 
     directory: private to one stream; made when it is missing.
     key: secret that seals user data; by default from AIOSTREAM_CHECKPOINT_KEY or the user's own file.
-    drop_unknown_state: start although the directory holds state of steps that the program no longer
-        has, and **lose that state**.
+    drop_unknown_state: start although the directory holds state of steps or inputs that the program no
+        longer has, and **lose that state**.
+    disk_full_wait_s: how long a full disk is waited for, while batches stand still and senders are held
+        back, before the stream fails.
+    segment_bytes: size of one file of the journal; what is no longer needed is removed by files.
     """
 
     directory: str
     key: bytes | None = field(default=None, repr=False)
     drop_unknown_state: bool = False
+    disk_full_wait_s: float = 300.0
+    segment_bytes: int = 64 * MIB
+
+    def __post_init__(self) -> None:
+        _at_least("disk_full_wait_s", self.disk_full_wait_s, 0)
+        _at_least("segment_bytes", self.segment_bytes, 1)
 
 
 @dataclass(frozen=True, slots=True)

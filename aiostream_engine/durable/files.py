@@ -1,27 +1,31 @@
 """The file operations that durability is made of, in one place that tests can replace.
 
-The twin of :mod:`aiostream_engine.testing` fails the n-th operation, loses what was not synced
-and kills the process between two of them.
+The twin of :mod:`aiostream_engine.testing.fault_files` fails the n-th operation, loses what was not
+synced and stops the process between two of them.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Sequence
 
-__all__ = ["Files"]
+__all__ = ["TEMPORARY_SUFFIX", "Files"]
+
+TEMPORARY_SUFFIX = ".tmp"
 
 
 class Files:
     """Operations on real files. Errors are OSError; nothing is retried here."""
 
     def create(self, path: str) -> int:
-        """A new private file, open for writing; FileExistsError when the name is taken."""
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        """A new private file, open for appending; FileExistsError when the name is taken."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(path, flags, 0o600)
 
-    def open_append(self, path: str) -> int:
-        """An existing file, open for writing at its end."""
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+    def make_directory(self, path: str) -> None:
+        """A new private directory; FileExistsError when the name is taken."""
+        os.mkdir(path, 0o700)
 
     def write(self, fd: int, parts: Sequence[bytes | memoryview]) -> int:
         """Write all of ``parts``; gives the number of bytes."""
@@ -44,11 +48,14 @@ class Files:
         """Close a descriptor."""
         os.close(fd)
 
-    def truncate(self, path: str, size: int) -> None:
-        """Cut a file to ``size`` bytes and make that durable."""
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut an open file to ``size`` bytes; durable with the next :meth:`sync`."""
+        os.ftruncate(fd, size)
+
+    def sync_path(self, path: str) -> None:
+        """Make a file that somebody else has written durable."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            os.ftruncate(fd, size)
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -68,3 +75,28 @@ class Files:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Make ``data`` the content of ``path``, durably: after a crash it is the old one or the new one.
+
+        A temporary file in the same directory is written, synced and renamed, and the directory is
+        synced. A failure removes it where that still can be done; a crash leaves it, named
+        ``.<name>.<random>.tmp``.
+        """
+        directory, name = os.path.split(path)
+        temporary = os.path.join(directory, f".{name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+        fd = self.create(temporary)
+        try:
+            try:
+                self.write(fd, [data])
+                self.sync(fd)
+            finally:
+                self.close(fd)
+            self.rename(temporary, path)
+        except OSError:
+            try:
+                self.unlink(temporary)
+            except OSError:
+                pass  # the first error says what is wrong
+            raise
+        self.sync_directory(directory)

@@ -20,7 +20,8 @@ class DirectoryInUseError(EnvironmentFault):
 class DirectoryLock:
     """Holds ``LOCK`` in a directory for as long as the object is open.
 
-    Raises DirectoryInUseError at once, naming host, process and start time of the holder. The lock is
+    Raises DirectoryInUseError at once, naming host, process and start time of the holder,
+    and OSError where the file system has no locks. The lock is
     not to be trusted on network file systems: records carry an epoch besides.
 
     what: the kind of directory, for the text of the error.
@@ -31,13 +32,16 @@ class DirectoryLock:
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             holder = os.pread(self._fd, 4096, 0).decode(errors="replace")
             os.close(self._fd)
             raise DirectoryInUseError(
                 f"the {what} {directory} is in use by {holder or 'another process'}: "
                 "stop that one, or use another directory"
             ) from None
+        except OSError:  # a file system without locks
+            os.close(self._fd)
+            raise
         self._sign()
 
     def _sign(self) -> None:
@@ -46,12 +50,20 @@ class DirectoryLock:
             "pid": os.getpid(),
             "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, json.dumps(holder).encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, json.dumps(holder).encode(), 0)
+        except OSError:
+            pass  # a full disk: the lock holds without a name
 
     def close(self) -> None:
         """Let go of the directory."""
-        if self._fd >= 0:
-            os.ftruncate(self._fd, 0)
-            os.close(self._fd)
-            self._fd = -1
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        try:
+            os.ftruncate(fd, 0)
+        except OSError:
+            pass  # the name of the holder stays; the lock does not
+        finally:
+            os.close(fd)

@@ -301,7 +301,7 @@ class TaskRuntime:
             store.apply(changes, directive.target)
         if directive.snapshot:
             block = self._block(store.snapshot(), len(store.entries))
-        elif directive.changelog and changes is not None:
+        elif directive.changelog and changes is not None and not changes.empty:
             block = self._block(changes.dump(), -1)
         self._states.append(StateReport(store.version, block, directive.snapshot, len(store.entries)))
         return spec.output(store, changes)

@@ -72,13 +72,19 @@ class WindowStream(_Base):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StateStream(_Base):
-    """A keyed state that each batch brings forward; yields what its specification says."""
+    """A keyed state that each batch brings forward; yields what its specification says.
+
+    schema: version of what the user keeps in it. migrate: ``migrate(old version, key, state)`` gives
+    the state in the form of this version.
+    """
 
     spec: Any
     state_id: str
     partitioner: Partitioner
     initial: Any = None
     named: bool = False
+    schema: int = 1
+    migrate: Callable[[int, Any, Any], Any] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

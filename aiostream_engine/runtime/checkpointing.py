@@ -7,23 +7,28 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..blocks.directory import BlockDirectory
+from ..blocks.storage import read_bytes
 from ..config import CheckpointConfig
 from ..durable.checkpoint_directory import CheckpointDirectory
 from ..durable.crash import crash_point
+from ..durable.files import Files
 from ..durable.seal import Seal
 from ..errors import GraphError
+from ..operators.partitioners import HashPartitioner
 from ..plan.graph import InputStream, InverseWindowStream, OutputNode, StateStream, StreamNode, WindowStream
 from ..sources.base import BatchInput, ReplayableSource, Source
 from ..types import BatchTime, BlockRef
 from .checkpoint import CheckpointWriter
 from .driver import StreamDriver
 from .inputs import Inputs
-from .recovery import Recovered, dealt_anew, recover
-from .state_registry import StateRegistry
+from .recovered import Layout, Recovered, StateChains
+from .recovery import recover, step_of_state
+from .state_migration import Lookup, dealt_anew, migrated
 from .ticker import Tick
-from .translator import DatasetFactory
+from .translator import DatasetFactory, has_state
 
 __all__ = ["CheckpointSession"]
 
@@ -35,16 +40,22 @@ class CheckpointSession:
     """One driver's turn at a checkpoint directory.
 
     config: as given. writer: writes the journal. recovered: what the journal held.
+    dropped: names of steps and inputs whose remains are given up, because the program has them no more.
     """
 
     config: CheckpointConfig
     writer: CheckpointWriter
     recovered: Recovered
+    dropped: tuple[str, ...] = ()
 
     @classmethod
-    async def open(cls, config: CheckpointConfig) -> CheckpointSession:
-        """Lock the directory and read its journal, in a thread; says how long it took."""
-        directory, seal, recovered = await asyncio.to_thread(_open, config)
+    async def open(cls, config: CheckpointConfig, files: Files | None = None) -> CheckpointSession:
+        """Lock the directory and read its journal, in a thread; says how long it took.
+
+        files: the file operations, for tests.
+        """
+        files = files or Files()
+        directory, seal, recovered = await asyncio.to_thread(_open, config, files)
         if recovered.records:
             _log.info(
                 "recovered from %s: batch %d is committed, %d to be run again, %d records read in %.2f s",
@@ -54,23 +65,28 @@ class CheckpointSession:
                 recovered.records,
                 recovered.seconds,
             )
-        writer = CheckpointWriter(directory, recovered.number, recovered.checksum, seal)
+        writer = CheckpointWriter(
+            directory,
+            recovered.number,
+            recovered.checksum,
+            seal,
+            recovered.live,
+            files,
+            disk_full_wait_s=config.disk_full_wait_s,
+            segment_bytes=config.segment_bytes,
+        )
         return cls(config, writer, recovered)
 
     @property
     def last_time(self) -> int | None:
         """The last label that was given to a batch, None for a new directory."""
-        pending = self.recovered.pending
-        last = pending[-1].time if pending else self.recovered.time
-        return None if last < 0 else last
+        return self.recovered.last_time
 
     # -- checks --------------------------------------------------------------------------------
 
     def check(self, nodes: Sequence[StreamNode], outputs: Sequence[OutputNode]) -> None:
         """Refuse a program whose steps cannot be bound to what the directory holds (scenario H3)."""
-        keepers = [
-            node for node in nodes if isinstance(node, StateStream | InverseWindowStream | WindowStream)
-        ]
+        keepers = [node for node in nodes if has_state(node) or isinstance(node, WindowStream)]
         nameless = sorted({node.name for node in keepers if not node.named})
         if nameless:
             raise GraphError(
@@ -79,29 +95,47 @@ class CheckpointSession:
             )
         sinks = [output.sink.name for output in outputs if output.sink is not None]
         inputs = [node.name for node in nodes if isinstance(node, InputStream)]
-        for what, names in (("steps", [node.name for node in keepers]), ("sinks", sinks), ("inputs", inputs)):
-            double = [name for name, count in Counter(names).items() if count > 1]
-            if double:
-                raise GraphError(
-                    f"two {what} are named {double[0]!r}: with a checkpoint directory names must differ"
-                )
-        self._check_unknown(keepers)
+        _check_different("steps", [node.name for node in keepers])
+        _check_different("sinks", sinks)
+        _check_different("inputs", [name.partition("#")[0] if "#" in name else name for name in inputs])
+        self._check_unknown(nodes, inputs)
 
-    def _check_unknown(self, keepers: Sequence[StreamNode]) -> None:
-        known = {node.name for node in keepers}
-        stored = {state_id.removeprefix("state of ") for state_id in self.recovered.states} | set(
-            self.recovered.kept
-        )
-        unknown = sorted(stored - known)
-        if not unknown:
+    def _check_unknown(self, nodes: Sequence[StreamNode], inputs: Sequence[str]) -> None:
+        recovered = self.recovered
+        states = {node.state_id for node in nodes if has_state(node)}
+        windows = {node.name for node in nodes if isinstance(node, WindowStream | InverseWindowStream)}
+        steps = {step_of_state(state_id) for state_id in recovered.states.keys() - states}
+        steps |= recovered.kept.keys() - windows
+        sources = set(recovered.positions) | set(recovered.leftovers)
+        sources |= {
+            name for intent in recovered.pending for name, item in intent.inputs.items() if item.blocks
+        }
+        self.dropped = tuple(sorted(steps | (sources - set(inputs))))
+        if not self.dropped:
             return
         if not self.config.drop_unknown_state:
             raise GraphError(
-                f"{self.config.directory} holds state of steps that this program does not have: "
-                f"{', '.join(unknown)}. Give the steps these names again, or set drop_unknown_state=True "
-                "to lose that state"
+                f"{self.config.directory} holds the state of steps or inputs that this program does not "
+                f"have: {', '.join(self.dropped)}. Give them these names again, or lose what they held by "
+                "drop_unknown_state=True"
             )
-        _log.warning("state of removed steps is dropped: %s", ", ".join(unknown))
+        _log.warning("what removed steps and inputs held is dropped: %s", ", ".join(self.dropped))
+        self._drop(recovered.states.keys() - states)
+
+    def _drop(self, state_ids: set[str]) -> None:
+        recovered, live = self.recovered, self.recovered.live
+        for key in [key for key in live.chains if key[0] in state_ids]:
+            del live.chains[key]
+        for state_id in state_ids:
+            del recovered.states[state_id]
+        for name in self.dropped:
+            recovered.kept.pop(name, None)
+            live.positions.pop(name, None)
+            for block in recovered.leftovers.pop(name, ()):
+                live.forget_logged(block)
+            for intent in recovered.pending:
+                for block in intent.inputs.pop(name, BatchInput()).blocks:
+                    live.forget_logged(block)
 
     # -- restoring -----------------------------------------------------------------------------
 
@@ -114,46 +148,79 @@ class CheckpointSession:
         interval_ms: int,
     ) -> None:
         """Put everything back as at the last commit, publish that again, and queue what was pending."""
-        recovered, journal, runner = self.recovered, self.writer.directory.journal_path, engine.runner
+        recovered, runner = self.recovered, engine.runner
         runner.states.durable = True
         driver.translator.restore(recovered.commit.get("fired", {}), recovered.kept)
+        layout = self._layout(nodes, engine)
         for node in nodes:
-            if isinstance(node, StateStream | InverseWindowStream):
-                await self._restore_state(node, runner.directory, runner.states)
-        self.writer.adopt(recovered.chain_numbers, recovered.kept_numbers, recovered.stored)
-        leftovers = recovered.leftovers.items()
-        driver.inputs.take_over({name: [ref.to_block(journal) for ref in refs] for name, refs in leftovers})
+            if has_state(node) and node.state_id in recovered.states:
+                await self._restore_state(node, recovered.states[node.state_id], layout, engine)
+        driver.inputs.take_over({name: list(blocks) for name, blocks in recovered.leftovers.items()})
         for item in driver.inputs.nodes:
             self._restore_source(item.name, item.source)
         crash_point("mid_recovery")
         if recovered.commit:
-            time, tokens = BatchTime(recovered.time), recovered.commit.get("tokens", {})
+            time, tokens = BatchTime(recovered.time), recovered.commit["tokens"]
             await driver.protocol.redo(recovered.batch, time, tokens)
-        driver.resume(recovered.batch, recovered.time, self._pending(driver.inputs))
-        await self.writer.opened(zero_ms, interval_ms)
+        _Relaying(nodes, engine, driver, layout).begin(
+            recovered.batch, recovered.time, self._pending(driver.inputs)
+        )
+        await self.writer.opened(zero_ms, interval_ms, self.dropped)
+
+    def _layout(self, nodes: Sequence[StreamNode], engine: DatasetFactory) -> Layout:
+        """Into how many partitions the last run cut batches: what is pending is run so (scenario B6)."""
+        recovered = self.recovered
+        layout = Layout(engine.default_parallelism)
+        if recovered.pending:
+            last = recovered.pending[-1].layout
+            layout = Layout(last.parallelism, dict(last.steps))
+        for state_id, found in recovered.states.items():
+            layout.steps.setdefault(step_of_state(state_id), found.partitions)
+        for node in nodes:
+            found_state = recovered.states.get(node.state_id) if has_state(node) else None
+            if has_state(node) and found_state is not None and not _lies_by_hash(node, found_state):
+                layout.steps[node.name] = node.partitioner.partitions
+        return layout
 
     async def _restore_state(
-        self, node: StateStream | InverseWindowStream, directory: BlockDirectory, states: StateRegistry
+        self,
+        node: StateStream | InverseWindowStream,
+        found: StateChains,
+        layout: Layout,
+        engine: DatasetFactory,
     ) -> None:
-        chains = self.recovered.states.get(node.state_id, {})
-        if not chains:
+        """Hand the chains of a state to the registry; in blocks of our own, so that the journal may go on."""
+        runner, partitions = engine.runner, layout.steps[node.name]
+        chains = {index: chain.blocks for index, chain in found.chains.items()}
+        schema, migrate = _schema_of(node)
+        if found.schema != schema and migrate is None:
+            raise GraphError(
+                f"the state of step {node.name!r} was written with version {found.schema}, the program has "
+                f"version {schema}: give migrate=, which makes the one from the other"
+            )
+        if found.schema != schema or not _lies_by_hash(node, found):
+            lookup = node.partitioner.lookup() if not _lies_by_hash(node, found) else _hash(partitions)
+            change = None
+            if found.schema != schema and migrate is not None:
+                change = migrated(migrate, found.schema)
+            payloads = await asyncio.to_thread(
+                dealt_anew, node.name, list(chains.values()), partitions, lookup, change
+            )
+            await _seed_anew(node.state_id, payloads, 1, self.recovered.time, engine)
             return
-        partitions = node.partitioner.partitions
-        if len(chains) == partitions:
-            for index, chain in chains.items():
-                states.seed(node.state_id, index, chain.version, self.recovered.time, chain.blocks)
-            return
-        _log.info("state %s is dealt anew from %d to %d partitions", node.name, len(chains), partitions)
-        payloads = await asyncio.to_thread(dealt_anew, chains, partitions)
-        for index, payload in enumerate(payloads):
-            path, _ = await asyncio.to_thread(directory.writer.write, [payload])
-            block = BlockRef("pickle", None, path, 0, len(payload))
-            states.seed(node.state_id, index, 1, self.recovered.time, [block], new_partitions=partitions)
+        for index, chain in found.chains.items():
+            blocks = await asyncio.to_thread(_copied, chain.blocks, runner.directory)
+            runner.directory.ledger.retain(blocks)
+            runner.states.seed(
+                node.state_id, index, found.partitions, chain.version, self.recovered.time, blocks
+            )
 
     def _restore_source(self, name: str, source: Source) -> None:
         position = self.recovered.positions.get(name)
         if position is not None and isinstance(source, ReplayableSource):
-            source.restore(position)
+            source.restore(position.whole)
+            for change in position.changes:
+                source.advance(change)
         if hasattr(source, "on_block") and source.on_block is None:
 
             async def log(block: BlockRef) -> None:
@@ -176,11 +243,99 @@ class CheckpointSession:
         await self.writer.aclose()
 
 
-def _open(config: CheckpointConfig) -> tuple[CheckpointDirectory, Seal, Recovered]:
-    directory = CheckpointDirectory(config.directory)
+@dataclass(slots=True)
+class _Relaying:
+    """Batches that were begun under another layout are finished under it; then the states are dealt anew."""
+
+    nodes: Sequence[StreamNode]
+    engine: DatasetFactory
+    driver: StreamDriver
+    layout: Layout
+
+    def begin(self, batch: int, time: int, pending: list[tuple[Tick, list[BatchInput]]]) -> None:
+        own = self.driver.translator.layout
+        steps = {name: count for name, count in self.layout.steps.items() if name in own.steps}
+        changed = any(count != own.steps[name] for name, count in steps.items())
+        if not changed and self.layout.parallelism == own.parallelism:
+            self.driver.resume(batch, time, pending)
+            return
+        self.driver.translator.use_layout(Layout(self.layout.parallelism, {**own.steps, **steps}))
+        self.engine.default_parallelism = self.layout.parallelism
+        self.driver.resume(batch, time, pending, lambda: self._end(own))
+
+    async def _end(self, own: Layout) -> None:
+        before = self.driver.translator.layout
+        self.driver.translator.use_layout(None)
+        self.engine.default_parallelism = own.parallelism
+        for node in self.nodes:
+            if has_state(node) and before.steps[node.name] != own.steps[node.name]:
+                await self._deal(node, before.steps[node.name])
+
+    async def _deal(self, node: StateStream | InverseWindowStream, before: int) -> None:
+        states, partitions = self.engine.runner.states, node.partitioner.partitions
+        chains = states.chains(node.state_id)
+        if not chains:
+            return
+        _log.info(
+            "the state of step %s is dealt anew from %d to %d partitions", node.name, before, partitions
+        )
+        blocks = [chain for _, chain in chains.values()]
+        payloads = await asyncio.to_thread(
+            dealt_anew, node.name, blocks, partitions, node.partitioner.lookup()
+        )
+        # Above any version that a worker may hold of a partition with the same number.
+        version = 2 + max(version for version, _ in chains.values())
+        time = self.driver.last_time
+        states.drop([node.state_id])
+        await _seed_anew(node.state_id, payloads, version, time, self.engine)
+
+
+async def _seed_anew(
+    state_id: str, payloads: Sequence[bytes], version: int, time: int, engine: DatasetFactory
+) -> None:
+    runner = engine.runner
+    for index, payload in enumerate(payloads):
+        path, _ = await asyncio.to_thread(runner.directory.writer.write, [payload])
+        block = BlockRef("pickle", None, path, 0, len(payload))
+        runner.directory.ledger.retain([block])
+        runner.states.seed(state_id, index, len(payloads), version, time, [block], write=True)
+
+
+def _copied(blocks: Sequence[BlockRef], directory: BlockDirectory) -> list[BlockRef]:
+    payloads = [read_bytes(block) for block in blocks]
+    path, offsets = directory.writer.write(payloads)
+    return [
+        BlockRef("pickle", None, path, offset, len(payload))
+        for offset, payload in zip(offsets, payloads, strict=True)
+    ]
+
+
+def _hash(partitions: int) -> Lookup:
+    return HashPartitioner(partitions).lookup()
+
+
+def _schema_of(node: StateStream | InverseWindowStream) -> tuple[int, Any]:
+    return (node.schema, node.migrate) if isinstance(node, StateStream) else (1, None)
+
+
+def _lies_by_hash(node: StateStream | InverseWindowStream, found: StateChains) -> bool:
+    """True when the keys of a stored state lie as the program expects, but for the number of partitions."""
+    return found.hashed and isinstance(node.partitioner, HashPartitioner)
+
+
+def _check_different(what: str, names: Sequence[str]) -> None:
+    double = [name for name, count in Counter(names).items() if count > 1]
+    if double:
+        raise GraphError(
+            f"two {what} are named {double[0]!r}: with a checkpoint directory give each a name= of its own"
+        )
+
+
+def _open(config: CheckpointConfig, files: Files) -> tuple[CheckpointDirectory, Seal, Recovered]:
+    directory = CheckpointDirectory(config.directory, files)
     try:
         seal = Seal(config.key)
-        return directory, seal, recover(directory.journal_path, seal)
+        return directory, seal, recover(directory.journal_path, seal, files)
     except BaseException:
         directory.close()
         raise

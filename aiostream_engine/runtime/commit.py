@@ -7,23 +7,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..durable.crash import crash_point
-from ..plan.graph import OutputNode
+from ..errors import GraphError
+from ..operators.partitioners import HashPartitioner
+from ..plan.graph import OutputNode, StateStream
 from ..sources.base import BatchInput
 from ..types import BatchTime
-from .checkpoint import CheckpointWriter, StateChange
+from .checkpoint import CheckpointWriter
 from .inputs import Inputs
 from .machine import Batch
+from .records import FrozenBatch, FrozenInput, Position, StateChange, plain
 from .sink_driver import SinkDriver
 from .state_registry import StateRegistry
-from .translator import Translator
+from .translator import Translator, has_state
 
 __all__ = ["CommitProtocol"]
 
 _log = logging.getLogger("aiostream_engine.commit")
-
-# A position that has not changed for so many journal records is written again, so that it does not
-# hold the segment it lies in.
-POSITION_RECORDS_MAX = 1000
 
 
 class CommitProtocol:
@@ -51,20 +50,55 @@ class CommitProtocol:
         self._states = states
         self._writer = writer
         self._clock = {"zero_ms": zero_ms, "interval_ms": interval_ms}
-        self._begun: dict[int, tuple[int, dict[str, Any]]] = {}  # batch -> first journal record, positions
-        self._written_positions: dict[str, tuple[Any, int]] = {}
-        self._last_commit = 0
+        self._written: dict[str, Any] = {}  # the last position of each input that was handed to the journal
+        self._keepers = {node.state_id: node for node in translator.nodes if has_state(node)}
 
     async def begin(self, batch: Batch, contents: Sequence[BatchInput]) -> None:
         """Freeze the content of a batch before any of its effects; costs nothing without a journal."""
         if self._writer is None:
             return
-        first = self._writer.last_number
-        named = [(node.name, content) for node, content in zip(self._inputs.nodes, contents, strict=True)]
-        self._begun[batch.id] = first, {name: content.position for name, content in named}
+        frozen = self._frozen(self._writer, batch, contents)
         crash_point("before_intent")
-        await self._writer.intent(batch, named)
+        await self._writer.intent(frozen)
         crash_point("after_intent")
+
+    def _frozen(self, writer: CheckpointWriter, batch: Batch, contents: Sequence[BatchInput]) -> FrozenBatch:
+        layout = self._translator.layout
+        head = {
+            "batch": batch.id,
+            "time": int(batch.time),
+            "missed": batch.ticks_missed,
+            "parallelism": layout.parallelism,
+            "steps": layout.steps,
+        }
+        inputs, positions = {}, {}
+        for node, content in zip(self._inputs.nodes, contents, strict=True):
+            if content.datasets:
+                raise GraphError(
+                    f"input {node.name!r} hands over RDDs, which no checkpoint can hold: hand over lists"
+                )
+            described = {"records": content.records, "bytes": content.bytes}
+            inputs[node.name] = FrozenInput(
+                content.blocks, {**described, "metadata": plain(content.metadata)}
+            )
+            position = self._position(writer, node.name, content)
+            if position is not None:
+                positions[node.name] = position
+        return FrozenBatch(batch.id, head, inputs, positions)
+
+    def _position(self, writer: CheckpointWriter, name: str, content: BatchInput) -> Position | None:
+        """What has to be written of an input's position; None when it stays as it was."""
+        if content.position is None:
+            return None
+        track = writer.live.positions.get(name)
+        due = track is None or track.is_long or track.first < writer.overdue
+        if content.position_change is not None and not due:
+            return Position(content.position_change, True) if content.position_change else None
+        whole = content.position() if callable(content.position) else content.position
+        if not due and name in self._written and self._written[name] == whole:
+            return None
+        self._written[name] = whole
+        return Position(whole, False)
 
     async def finish(self, batch: Batch) -> None:
         """Commit a batch whose outputs are over. The order is the promise:
@@ -90,40 +124,30 @@ class CommitProtocol:
         crash_point("after_publish")
         self._translator.forget(batch)
         if self._writer is not None:
-            await self._collect(self._writer)
+            await self._writer.collect_garbage(self._translator.kept_horizons)
             crash_point("after_collect")
 
     async def _write(self, writer: CheckpointWriter, batch: Batch) -> None:
-        changes: list[StateChange] = self._states.take_changes(batch.time)
-        _, positions = self._begun.pop(batch.id)
-        due = {name: position for name, position in positions.items() if self._is_due(writer, name, position)}
+        for state_id, partition in writer.overdue_chains():
+            self._states.rewrite(state_id, partition, batch.time)
+        changes = self._states.take_changes(batch.time)
         content = {
             **self._clock,
             "fired": self._translator.fired(),
             "horizons": self._translator.horizons(batch),
-            "positions": due,
             "tokens": batch.tokens,
         }
+        kept = self._translator.kept_blocks(batch)
         try:
-            await writer.commit(batch, changes, self._translator.kept_blocks(batch), content)
+            described = [self._described(change) for change in changes]
+            await writer.commit(batch.id, int(batch.time), described, kept, content)
         finally:
             self._states.release_changes(changes)
-        self._last_commit = writer.last_number
-        self._written_positions.update(
-            (name, (position, self._last_commit)) for name, position in due.items()
-        )
 
-    def _is_due(self, writer: CheckpointWriter, name: str, position: Any) -> bool:
-        if position is None:
-            return False
-        written, number = self._written_positions.get(name, (None, 0))
-        # Sources hand out the same object while nothing changed, and a large one costs.
-        return written is not position or writer.last_number - number > POSITION_RECORDS_MAX
-
-    async def _collect(self, writer: CheckpointWriter) -> None:
-        needed = [self._last_commit, *(first for first, _ in self._begun.values())]
-        needed.extend(number for _, number in self._written_positions.values())
-        await writer.collect_garbage(min(needed), self._translator.kept_horizons)
+    def _described(self, change: StateChange) -> StateChange:
+        node = self._keepers[change.state_id]
+        hashed = isinstance(node.partitioner, HashPartitioner)
+        return change._replace(schema=node.schema if isinstance(node, StateStream) else 1, hashed=hashed)
 
     async def abort(self, batch: Batch) -> None:
         """Throw away what a failed batch staged."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, replace
@@ -102,6 +102,7 @@ class StreamDriver:
         self.protocol = self._protocol = protocol
         self._committing = asyncio.Lock()
         self._pending: deque[tuple[Tick, list[BatchInput]]] = deque()
+        self._after_pending: Callable[[], Awaitable[None]] | None = None
         self._recovering = 0  # batches of an earlier run that are not committed again yet
         self._trigger = trigger
         self._interval_ms = interval_ms
@@ -124,11 +125,26 @@ class StreamDriver:
         self.failure: BaseException | None = None
         self.ended = asyncio.Event()
 
-    def resume(self, batch_id: int, time: int, pending: Sequence[tuple[Tick, list[BatchInput]]]) -> None:
-        """Go on after a batch of an earlier run: first run its pending ones again, with their content."""
+    def resume(
+        self,
+        batch_id: int,
+        time: int,
+        pending: Sequence[tuple[Tick, list[BatchInput]]],
+        then: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Go on after a batch of an earlier run: first run its pending ones again, with their content.
+
+        then: awaited when they are committed, before the first new batch is cut.
+        """
         self._machine.resume(batch_id, time, time)
         self._pending.extend(pending)
+        self._after_pending = then
         self._recovering = len(pending)
+
+    @property
+    def last_time(self) -> int:
+        """The last label that was given to a batch."""
+        return self._machine.last_time
 
     @property
     def recovering(self) -> bool:
@@ -150,6 +166,10 @@ class StreamDriver:
                 await self._wait_may_cut()
                 old, contents = self._pending.popleft()
                 await self._begin(old, contents, self._inputs.describe(contents))
+            if self._after_pending is not None:
+                await self._wait_idle()
+                if not self._machine.halted:
+                    await self._after_pending()
             while not self._machine.halted:
                 await self._wait_may_cut()
                 tick = await self._trigger.next()

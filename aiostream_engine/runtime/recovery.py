@@ -2,110 +2,40 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-from ..blocks.storage import read_bytes
 from ..durable.files import Files
-from ..durable.journal import JournalRecord, JournalRef, ScanResult, scan
+from ..durable.journal_reader import JournalRecord, ScanResult, make_durable, scan
 from ..durable.seal import Seal
 from ..errors import CorruptionError
-from ..operators.hashing import PartitionOf
 from ..sources.base import BatchInput
-from ..state.store import MemoryStore
 from ..types import BlockRef
-from .checkpoint import Kind, StoredRef
+from .live_records import Live
+from .records import Kind, SealedRecord, StateChange, block_at, open_record
+from .recovered import Intent, KeptPart, Layout, Recovered, StateChain, StateChains, StoredPosition
 
-__all__ = ["Intent", "KeptPart", "Recovered", "StateChain", "dealt_anew", "recover"]
+__all__ = ["recover", "step_of_state"]
 
 _log = logging.getLogger("aiostream_engine.recovery")
 _PROGRESS_S = 2.0
+_STATE_PREFIX = "state of "
 
 
-@dataclass(slots=True)
-class StateChain:
-    """The blocks of one partition of a state: at most one snapshot, first, then changes."""
-
-    version: int = 0
-    blocks: list[BlockRef] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
-    snapshot: bool = False
+def step_of_state(state_id: str) -> str:
+    """The name of the step that keeps a state."""
+    return state_id.removeprefix(_STATE_PREFIX)
 
 
-@dataclass(slots=True)
-class Intent:
-    """A batch that was begun and not committed; to be run again with the same content."""
-
-    batch: int
-    time: int
-    previous: int
-    missed: int
-    inputs: dict[str, BatchInput]
-    number: int
-
-
-@dataclass(slots=True)
-class KeptPart:
-    """One partition of a kept RDD."""
-
-    blocks: list[BlockRef] = field(default_factory=list)
-    partitions: int = 0
-    placed: int | None = None
-
-
-@dataclass(slots=True)
-class Recovered:
-    """What the journal says.
-
-    commit: content of the last COMMIT; its sinks' publishing is to be repeated.
-    positions: from which each replayable source goes on.
-    leftovers: logged blocks of receivers that no batch holds yet.
-    stored: those and the blocks of pending batches, by path and offset.
-    """
-
-    number: int = 0
-    checksum: int = 0
-    zero_ms: int | None = None
-    interval_ms: int | None = None
-    batch: int = 0
-    time: int = -1
-    commit: dict[str, Any] = field(default_factory=dict)
-    positions: dict[str, Any] = field(default_factory=dict)
-    pending: list[Intent] = field(default_factory=list)
-    states: dict[str, dict[int, StateChain]] = field(default_factory=dict)
-    kept: dict[str, dict[int, dict[int, KeptPart]]] = field(default_factory=dict)
-    kept_numbers: dict[tuple[str, int], list[int]] = field(default_factory=dict)
-    leftovers: dict[str, list[StoredRef]] = field(default_factory=dict)
-    stored: dict[tuple[str, int], StoredRef] = field(default_factory=dict)
-    records: int = 0
-    seconds: float = 0.0
-    torn_bytes: int = 0
-
-    @property
-    def chain_numbers(self) -> dict[tuple[str, int], list[int]]:
-        """Journal records that states still need, by state and partition."""
-        return {
-            (state_id, partition): list(chain.numbers)
-            for state_id, chains in self.states.items()
-            for partition, chain in chains.items()
-        }
-
-
-def recover(
-    journal_path: str, seal: Seal, files: Files | None = None, *, repair_torn: bool = True
-) -> Recovered:
-    """Read the whole journal; blocking. Cuts off a torn end unless ``repair_torn`` is False.
+def recover(journal_path: str, seal: Seal, files: Files | None = None, *, settle: bool = True) -> Recovered:
+    """Read the whole journal; blocking. Changes nothing but, with ``settle``, what is synced.
 
     Raises CorruptionError for anything that cannot be explained by a crash: damage in the middle, a
-    missing segment, a gap in the batches, user data that was not sealed with this key.
+    missing segment, a gap in the batches, what was not sealed with this key.
     """
-    reader = _Reader(journal_path, seal)
-    result = ScanResult()
+    reader, result = _Reader(seal), ScanResult()
     started = last = time.monotonic()
     for record in scan(journal_path, result):
         reader.read(record)
@@ -113,184 +43,240 @@ def recover(
         if now - last > _PROGRESS_S:
             last = now
             _log.info("recovery: %d records read in %.1f s", reader.recovered.records, now - started)
+    if settle:
+        make_durable(journal_path, result, files or Files())
     recovered = reader.finish()
     recovered.number, recovered.checksum = result.number, result.checksum
     recovered.seconds, recovered.torn_bytes = time.monotonic() - started, result.torn_bytes
-    if result.torn_path and repair_torn:
-        _cut(result, files or Files())
+    if result.torn_bytes:
+        _log.warning(
+            "recovery: %d bytes at the end of %s were never said to be durable and do not count",
+            result.torn_bytes,
+            result.torn_path,
+        )
     return recovered
-
-
-def _cut(result: ScanResult, files: Files) -> None:
-    _log.warning("recovery: %d bytes of a record that was never complete are cut off", result.torn_bytes)
-    if result.good_size == 0:
-        files.unlink(result.torn_path)
-        files.sync_directory(os.path.dirname(result.torn_path))
-    else:
-        files.truncate(result.torn_path, result.good_size)
 
 
 class _Reader:
     """Takes records in order; state and kept blocks count only with the commit behind them."""
 
-    def __init__(self, journal_path: str, seal: Seal) -> None:
+    def __init__(self, seal: Seal) -> None:
         self.recovered = Recovered()
-        self._journal_path = journal_path
         self._seal = seal
-        self._tentative: list[tuple[int, dict[str, Any], JournalRef]] = []
-        self._blocks: dict[int, tuple[str, StoredRef]] = {}
-        self._stored: dict[int, list[StoredRef]] = {}
-        self._actions: dict[int, Callable[[dict[str, Any], JournalRef], None]] = {
+        self._tentative: list[SealedRecord] = []
+        self._blocks: dict[int, SealedRecord] = {}  # of batches that are not committed
+        self._loose: dict[int, None] = {}  # numbers of those that no batch has
+        self._intents: dict[int, SealedRecord] = {}
+        self._kept: dict[tuple[tuple[str, ...], int], list[tuple[SealedRecord, SealedRecord | None]]] = {}
+        self._actions: dict[Kind, Callable[[SealedRecord], None]] = {
             Kind.OPEN: self._open,
             Kind.BLOCK: self._block,
             Kind.INTENT: self._intent,
+            Kind.STATE: self._tentative.append,
+            Kind.KEPT: self._tentative.append,
             Kind.COMMIT: self._commit,
         }
 
     def read(self, record: JournalRecord) -> None:
-        try:
-            meta = json.loads(record.meta)
-        except ValueError as error:
-            raise CorruptionError(f"record {record.payload.number} holds no JSON: {error}") from error
+        opened = open_record(record, self._seal)
         self.recovered.records += 1
-        if record.kind in (Kind.STATE, Kind.KEPT):
-            self._tentative.append((record.kind, meta, record.payload))
-            return
-        action = self._actions.get(record.kind)
-        if action is None:
+        self._actions[opened.kind](opened)
+
+    def _check_epoch(self, record: SealedRecord) -> None:
+        epoch = record.content["epoch"]
+        if epoch < self.recovered.epoch:
             raise CorruptionError(
-                f"record {record.payload.number} is of kind {record.kind}, which is not known here"
+                f"record {record.ref.number} is of driver {epoch}, after one of {self.recovered.epoch}: a "
+                "part of the directory is from another time"
             )
-        action(meta, record.payload)
+        self.recovered.epoch = epoch
 
-    def _open(self, meta: dict[str, Any], _: JournalRef) -> None:
+    def _open(self, record: SealedRecord) -> None:
+        self._check_epoch(record)
         self._tentative.clear()
-        if self.recovered.zero_ms is None:
-            self.recovered.zero_ms, self.recovered.interval_ms = meta["zero_ms"], meta["interval_ms"]
+        recovered, content = self.recovered, record.content
+        if recovered.zero_ms is None:
+            recovered.zero_ms, recovered.interval_ms = content["zero_ms"], content["interval_ms"]
+        for name in content["dropped"]:
+            self._drop(name)
 
-    def _block(self, meta: dict[str, Any], ref: JournalRef) -> None:
-        stored = StoredRef(
-            meta["format"],
-            meta["args"],
-            meta["records"],
-            os.path.basename(ref.path),
-            ref.offset,
-            ref.length,
-            ref.number,
-        )
-        self._check(meta, ref)
-        self._blocks[ref.number] = (meta["stream"], stored)
-
-    def _check(self, meta: dict[str, Any], ref: JournalRef) -> None:
-        payload = read_bytes(BlockRef("", None, ref.path, ref.offset, ref.length))
-        self._seal.check(payload, meta["seal"], f"record {ref.number}")
-
-    def _intent(self, meta: dict[str, Any], ref: JournalRef) -> None:
-        inputs = {name: self._input(content, meta["batch"]) for name, content in meta["inputs"].items()}
-        pending = self.recovered.pending
-        known = [intent for intent in pending if intent.batch == meta["batch"]]
-        if known:  # an earlier recovery wrote it again
-            pending.remove(known[0])
-        pending.append(
-            Intent(meta["batch"], meta["time"], meta["previous"], meta["missed"], inputs, ref.number)
-        )
-        pending.sort(key=lambda intent: intent.batch)
-        for name, content in inputs.items():
-            if content.position is not None:
-                self.recovered.positions[name] = content.position
-
-    def _input(self, content: dict[str, Any], batch: int) -> BatchInput:
-        stored = [StoredRef(*item) for item in content["blocks"]]
-        for ref in stored:
-            self._blocks.pop(ref.number, None)
-        self._stored.setdefault(batch, []).extend(ref for ref in stored if ref.number >= 0)
-        return BatchInput(
-            tuple(ref.to_block(self._journal_path) for ref in stored),
-            (),
-            content["records"],
-            content["bytes"],
-            content["metadata"],
-            content["position"],
-        )
-
-    def _commit(self, meta: dict[str, Any], _: JournalRef) -> None:
+    def _drop(self, name: str) -> None:
+        """A step or an input that the program did not have any more, knowingly."""
         recovered = self.recovered
-        if recovered.batch and meta["batch"] != recovered.batch + 1:
-            raise CorruptionError(f"batch {meta['batch']} is committed right after batch {recovered.batch}")
-        recovered.batch, recovered.time, recovered.commit = meta["batch"], meta["time"], meta
-        self._stored.pop(meta["batch"], None)
-        ahead = {
-            name for intent in recovered.pending if intent.batch > meta["batch"] for name in intent.inputs
-        }
-        recovered.positions.update(
-            (name, at) for name, at in meta.get("positions", {}).items() if name not in ahead
-        )
-        recovered.zero_ms, recovered.interval_ms = meta["zero_ms"], meta["interval_ms"]
-        recovered.pending = [intent for intent in recovered.pending if intent.batch > meta["batch"]]
-        for kind, content, ref in self._tentative:
-            self._check(content, ref)
-            (self._state if kind == Kind.STATE else self._keep)(content, ref)
+        for state_id in [state_id for state_id in recovered.states if step_of_state(state_id) == name]:
+            del recovered.states[state_id]
+        recovered.kept.pop(name, None)
+        recovered.positions.pop(name, None)
+        for number in [number for number in self._loose if self._blocks[number].content["stream"] == name]:
+            del self._loose[number], self._blocks[number]
+        for intent in self._intents.values():
+            intent.content["inputs"].pop(name, None)
+
+    def _block(self, record: SealedRecord) -> None:
+        self._blocks[record.ref.number] = record
+        if record.content["batch"] is None:
+            self._loose[record.ref.number] = None
+
+    def _intent(self, record: SealedRecord) -> None:
+        self._check_epoch(record)
+        content = record.content
+        self._intents[content["batch"]] = record  # a later driver may have written it again
+        for item in content["inputs"].values():
+            for place in item["blocks"]:
+                if isinstance(place, int):
+                    self._loose.pop(place, None)
+        for name, position in content["positions"].items():
+            self._move(name, position, record.ref.number)
+
+    def _move(self, name: str, position: dict[str, str], number: int) -> None:
+        if "whole" in position:
+            self.recovered.positions[name] = StoredPosition(position["whole"], number)
+        elif name in self.recovered.positions:
+            self.recovered.positions[name].change_texts.append(position["change"])
+
+    def _commit(self, record: SealedRecord) -> None:
+        self._check_epoch(record)
+        recovered, content = self.recovered, record.content
+        batch = content["batch"]
+        if recovered.batch and batch != recovered.batch + 1:
+            raise CorruptionError(f"batch {batch} is committed right after batch {recovered.batch}")
+        recovered.batch, recovered.time, recovered.commit = batch, content["time"], content
+        recovered.zero_ms, recovered.interval_ms = content["zero_ms"], content["interval_ms"]
+        recovered.live.last = record.ref.number
+        for item in self._tentative:
+            (self._state if item.kind is Kind.STATE else self._keep)(item)
         self._tentative.clear()
-        for stream, horizon in meta.get("horizons", {}).items():
-            self._forget(stream, horizon)
+        for window in recovered.kept.keys() - content["horizons"].keys():
+            del recovered.kept[window]
+        for window, horizon in content["horizons"].items():
+            self._forget(window, horizon)
+        for old in [number for number in self._intents if number <= batch]:
+            self._end(self._intents.pop(old))
 
-    def _state(self, meta: dict[str, Any], ref: JournalRef) -> None:
-        chains = self.recovered.states.setdefault(meta["state"], {})
-        if len(chains) > meta["partitions"] or any(index >= meta["partitions"] for index in chains):
-            chains.clear()  # the state was dealt out anew over another number of partitions
-        chain = chains.setdefault(meta["partition"], StateChain())
-        if meta["snapshot"]:
-            chain.blocks, chain.numbers, chain.snapshot = [], [], True
-        chain.blocks.append(BlockRef("pickle", None, ref.path, ref.offset, ref.length))
-        chain.numbers.append(ref.number)
-        chain.version = meta["version"]
+    def _end(self, intent: SealedRecord) -> None:
+        """The blocks of a batch that is over; those that windows need are known to these."""
+        for item in intent.content["inputs"].values():
+            for place in item["blocks"]:
+                if isinstance(place, int):
+                    self._blocks.pop(place, None)
 
-    def _keep(self, meta: dict[str, Any], ref: JournalRef) -> None:
-        block = BlockRef(
-            meta["format"], None, ref.path, ref.offset, ref.length, meta["records"], tuple(meta["args"])
-        )
-        if meta["file"] is not None:
-            path, offset, length = meta["file"]
-            block = block._replace(path=path, offset=offset, length=length)
-        times = self.recovered.kept.setdefault(meta["stream"], {})
-        parts = times.setdefault(meta["time"], {})
-        part = parts.setdefault(meta["partition"], KeptPart())
-        part.blocks.append(block)
-        part.partitions, part.placed = meta["partitions"], meta["placed"]
-        self.recovered.kept_numbers.setdefault((meta["stream"], meta["time"]), []).append(ref.number)
+    # -- what a commit covers ------------------------------------------------------------------
 
-    def _forget(self, stream: str, horizon: int) -> None:
-        times = self.recovered.kept.get(stream, {})
-        for at in [at for at in times if at <= horizon]:
+    def _state(self, record: SealedRecord) -> None:
+        content = record.content
+        states = self.recovered.states
+        found = states.get(content["state"])
+        if found is None or found.partitions != content["partitions"]:
+            # Dealt out anew: the same commit holds a snapshot of each partition.
+            found = states[content["state"]] = StateChains(content["partitions"])
+        found.schema, found.hashed = content["schema"], content["hashed"]
+        chain = found.chains.setdefault(content["partition"], StateChain())
+        if content["first"]:
+            chain.records.clear()
+        chain.records.append(record)
+        chain.version = content["version"]
+
+    def _keep(self, record: SealedRecord) -> None:
+        content = record.content
+        windows, at = tuple(content["windows"]), content["time"]
+        block = self._blocks.get(content["record"]) if "record" in content else None
+        self._kept.setdefault((windows, at), []).append((record, block))
+        for window in windows:
+            times = self.recovered.kept.setdefault(window, {})
+            parts = times.setdefault(at, {})
+            part = parts.setdefault(content["partition"], KeptPart())
+            part.partitions, part.placed = content["partitions"], content["placed"]
+            part.blocks.append(self._kept_block(record, block))
+
+    @staticmethod
+    def _kept_block(record: SealedRecord, block: SealedRecord | None) -> BlockRef:
+        content = record.content
+        if "file" in content:
+            return block_at(content, *content["file"])
+        ref = (block or record).ref
+        return block_at(content, ref.path, ref.offset, ref.length)
+
+    def _forget(self, window: str, horizon: int) -> None:
+        times = self.recovered.kept.get(window, {})
+        while times and (at := next(iter(times))) <= horizon:  # oldest first
             del times[at]
-            self.recovered.kept_numbers.pop((stream, at), None)
+
+    # -- the end -------------------------------------------------------------------------------
 
     def finish(self) -> Recovered:
-        """Blocks that no batch holds are left over for the next one."""
-        for stream, stored in self._blocks.values():
-            self.recovered.leftovers.setdefault(stream, []).append(stored)
-            self._note(stored)
-        for intent in self.recovered.pending:
-            for stored in self._stored.get(intent.batch, []):
-                self._note(stored)
-        return self.recovered
+        """Check what is left, and give it."""
+        recovered = self.recovered
+        for batch in sorted(self._intents):
+            recovered.pending.append(self._pending(self._intents[batch]))
+        expected = recovered.batch
+        for intent in recovered.pending:
+            expected += 1
+            if intent.batch != expected and recovered.batch:
+                raise CorruptionError(f"batch {expected} is missing: the next one begun is {intent.batch}")
+        for number in self._loose:
+            block = self._needed_block(number)
+            stream = self._blocks[number].content["stream"]
+            recovered.leftovers.setdefault(stream, []).append(block)
+        self._finish_states()
+        self._finish_kept()
+        for name, position in recovered.positions.items():
+            recovered.live.move(name, position.number, len(position.whole_text), is_change=False)
+            for text in position.change_texts:
+                recovered.live.move(name, position.number, len(text), is_change=True)
+        return recovered
 
-    def _note(self, stored: StoredRef) -> None:
-        block = stored.to_block(self._journal_path)
-        self.recovered.stored[block.path, block.offset] = stored
+    def _pending(self, record: SealedRecord) -> Intent:
+        content = record.content
+        layout = Layout(content["parallelism"], content["steps"])
+        inputs = {name: self._input(item) for name, item in content["inputs"].items()}
+        return Intent(content["batch"], content["time"], content["missed"], layout, inputs, record.ref.number)
+
+    def _input(self, content: dict[str, Any]) -> BatchInput:
+        blocks = tuple(
+            self._needed_block(place) if isinstance(place, int) else block_at(place, *place["file"])
+            for place in content["blocks"]
+        )
+        return BatchInput(blocks, (), content["records"], content["bytes"], content["metadata"])
+
+    def _needed_block(self, number: int) -> BlockRef:
+        record = self._blocks.get(number)
+        if record is None:
+            raise CorruptionError(f"record {number}, which a batch that is to be run again needs, is missing")
+        record.check(self._seal)
+        ref = record.ref
+        block = block_at(record.content, ref.path, ref.offset, ref.length)
+        self.recovered.live.log(block, _live(record))
+        return block
+
+    def _finish_states(self) -> None:
+        for state_id, found in self.recovered.states.items():
+            for partition, chain in found.chains.items():
+                if not chain.records[0].content["first"]:
+                    raise CorruptionError(
+                        f"the beginning of {state_id}, partition {partition}, is missing from the journal"
+                    )
+                for record in chain.records:
+                    record.check(self._seal)
+                    block = BlockRef("pickle")
+                    first = record.content["first"]
+                    change = StateChange(state_id, partition, found.partitions, 0, first, block)
+                    self.recovered.live.extend_chain(change, _live(record))
+
+    def _finish_kept(self) -> None:
+        kept = self.recovered.kept
+        for windows, at in sorted(self._kept, key=lambda item: item[1]):
+            if not any(at in kept.get(window, {}) for window in windows):
+                continue
+            for record, block in self._kept[windows, at]:
+                if "record" in record.content and block is None:
+                    raise CorruptionError(
+                        f"record {record.content['record']}, which {windows[0]} needs, is missing"
+                    )
+                for item in (block, record):
+                    if item is not None:
+                        item.check(self._seal)
+                        self.recovered.live.keep(windows, at, _live(item))
 
 
-def dealt_anew(chains: dict[int, StateChain], partitions: int) -> list[bytes]:
-    """A state's partitions as snapshots over another number of partitions (scenario H7); blocking."""
-    place = PartitionOf(partitions)
-    stores = [MemoryStore() for _ in range(partitions)]
-    for chain in chains.values():
-        whole = MemoryStore.restore((read_bytes(block) for block in chain.blocks), chain.version)
-        for key, value in whole.entries.items():
-            store = stores[place[key]]
-            store.entries[key] = value
-            if key in whole.touched:
-                store.touched[key] = whole.touched[key]
-    for store in stores:
-        store.touched = dict(sorted(store.touched.items(), key=lambda item: item[1]))
-    return [store.snapshot() for store in stores]
+def _live(record: SealedRecord) -> Live:
+    return Live(record.ref.number, len(record.sealed) + record.ref.length)

@@ -6,7 +6,7 @@ blocks in shared memory, a snapshot and the changes after it, so that a worker m
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from ..blocks.directory import BlockLedger
@@ -14,17 +14,20 @@ from ..errors import BlocksReleasedError
 from ..executors.base import StateDirective, StateReport
 from ..planner.stages import StateUse
 from ..types import BlockRef
-from .checkpoint import StateChange
+from .records import StateChange
 
 __all__ = ["StateRegistry", "StateStatistics"]
 
-CHAIN_BLOCKS_MAX = 256
+CHAIN_BLOCKS_MAX = 2048
 CHAIN_BYTES_MIN = 4 * 1024 * 1024  # below this a longer chain is cheaper than a snapshot
 
 
 @dataclass(slots=True)
 class _Partition:
-    """``replaced`` is the chain before the snapshot of this version, kept for one more batch."""
+    """``replaced`` is the chain before the snapshot of this version, kept for one more batch.
+
+    wrote: this version added a block to the chain; one that changed nothing adds none.
+    """
 
     version: int = 0
     batch: int = -1
@@ -33,6 +36,8 @@ class _Partition:
     replaced: list[BlockRef] | None = None
     snapshot_bytes: int = 0
     changes_bytes: int = 0
+    wrote: bool = False
+    partitions: int = 0
 
     @property
     def wants_snapshot(self) -> bool:
@@ -42,7 +47,9 @@ class _Partition:
     @property
     def previous(self) -> list[BlockRef]:
         """The chain of ``version - 1``."""
-        return self.chain[:-1] if self.replaced is None else self.replaced
+        if self.replaced is not None:
+            return self.replaced
+        return self.chain[:-1] if self.wrote else self.chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,54 +105,60 @@ class StateRegistry:
     def report(self, use: StateUse, directive: StateDirective, report: StateReport) -> None:
         """A task finished: its version is the one that counts."""
         partition = self._partitions[use.state_id, use.partition]
-        partition.keys = report.keys
+        partition.keys, partition.partitions = report.keys, use.partitions
         if directive.base == directive.target:
             return
-        if report.block is not None:
-            if self.durable:
-                self._note(use, report)
-            self._extend(partition, report, again=partition.version == directive.target)
-        partition.version, partition.batch = report.version, use.batch
-
-    def _extend(self, partition: _Partition, report: StateReport, *, again: bool) -> None:
-        block = report.block
-        assert block is not None
-        self._ledger.retain([block])
-        if again:  # the batch was run again: its block takes the place of the first one
-            self._ledger.release(partition.chain[-1:])
-            partition.chain[-1:] = [block]
-            return
-        if partition.replaced is not None:
+        if partition.version == directive.target:
+            self._undo(use, partition)
+        elif partition.replaced is not None:
             self._ledger.release(partition.replaced)
             partition.replaced = None
-        if report.is_snapshot:
+        partition.wrote = report.block is not None
+        if report.block is not None:
+            if self.durable:
+                self._note(use, report, first=report.is_snapshot or not partition.chain)
+            self._extend(partition, report.block, report.is_snapshot)
+        partition.version, partition.batch = report.version, use.batch
+
+    def _undo(self, use: StateUse, partition: _Partition) -> None:
+        """The batch was run again: what its first run gave does not count."""
+        if not partition.wrote:
+            return
+        self._ledger.release(partition.chain[-1:])
+        partition.chain = partition.previous
+        partition.replaced = None
+        for known in self._changes:
+            if (known.state_id, known.partition, known.version) == (
+                use.state_id,
+                use.partition,
+                partition.version,
+            ):
+                self._ledger.release([known.block])
+                self._changes.remove(known)
+                break
+
+    def _extend(self, partition: _Partition, block: BlockRef, is_snapshot: bool) -> None:
+        self._ledger.retain([block])
+        if is_snapshot:
             partition.replaced, partition.chain = partition.chain, [block]
             partition.snapshot_bytes, partition.changes_bytes = block.size, 0
         else:
             partition.chain.append(block)
             partition.changes_bytes += block.size
 
-    def _note(self, use: StateUse, report: StateReport) -> None:
+    def _note(self, use: StateUse, report: StateReport, *, first: bool) -> None:
         assert report.block is not None
         change = StateChange(
             use.state_id,
             use.partition,
             use.partitions,
             report.version,
-            report.is_snapshot,
+            first,
             report.block,
             use.batch,
+            report.keys,
         )
         self._ledger.retain([report.block])
-        for known in self._changes:  # the batch was run again: only the last run counts
-            if (known.state_id, known.partition, known.version) == (
-                use.state_id,
-                use.partition,
-                report.version,
-            ):
-                self._ledger.release([known.block])
-                self._changes.remove(known)
-                break
         self._changes.append(change)
 
     def take_changes(self, batch: int) -> list[StateChange]:
@@ -162,28 +175,73 @@ class StateRegistry:
         self,
         state_id: str,
         partition: int,
+        partitions: int,
         version: int,
         batch: int,
-        blocks: list[BlockRef],
+        blocks: Sequence[BlockRef],
         *,
-        new_partitions: int | None = None,
+        write: bool = False,
     ) -> None:
         """A state of an earlier run, to be loaded by the worker that gets the partition.
 
-        new_partitions: the state was dealt anew over so many; the next commit writes the snapshot.
+        blocks: its chain; the registry takes over their hold.
+        write: the chain is not in the journal as it is here; the next commit writes it.
         """
-        self._ledger.retain(blocks)
-        if new_partitions is not None:
-            change = StateChange(state_id, partition, new_partitions, version, True, blocks[0], batch)
-            self._ledger.retain(blocks)
-            self._changes.append(change)
-        self._partitions[state_id, partition] = _Partition(version, batch, -1, list(blocks))
+        size = sum(block.size for block in blocks)
+        entry = _Partition(version, batch, -1, list(blocks), None, blocks[0].size, size - blocks[0].size)
+        entry.partitions = partitions
+        self._partitions[state_id, partition] = entry
+        if write:
+            self._changes.extend(self._whole(state_id, partition, entry))
+
+    def rewrite(self, state_id: str, partition: int, batch: int) -> None:
+        """Have the whole chain of a partition written anew by the commit of ``batch``, if that can be."""
+        entry = self._partitions.get((state_id, partition))
+        if (
+            entry is None
+            or not entry.chain
+            or any(
+                (change.state_id, change.partition) == (state_id, partition) and change.batch > batch
+                for change in self._changes
+            )
+        ):
+            return  # a later batch has been there; there will be another commit
+        for change in [
+            change for change in self._changes if (change.state_id, change.partition) == (state_id, partition)
+        ]:
+            self._ledger.release([change.block])
+            self._changes.remove(change)
+        self._changes.extend(self._whole(state_id, partition, entry))
+
+    def _whole(self, state_id: str, partition: int, entry: _Partition) -> list[StateChange]:
+        self._ledger.retain(entry.chain)
+        whole = StateChange(
+            state_id,
+            partition,
+            entry.partitions,
+            entry.version,
+            True,
+            entry.chain[0],
+            entry.batch,
+            entry.keys,
+        )
+        return [whole, *(whole._replace(first=False, block=block) for block in entry.chain[1:])]
+
+    def chains(self, state_id: str) -> dict[int, tuple[int, list[BlockRef]]]:
+        """Version and chain of each partition of a state."""
+        return {
+            partition: (entry.version, list(entry.chain))
+            for (name, partition), entry in self._partitions.items()
+            if name == state_id
+        }
 
     def drop(self, state_ids: Collection[str]) -> None:
         """Forget states whose stream has ended."""
         for key in [key for key in self._partitions if key[0] in state_ids]:
             partition = self._partitions.pop(key)
             self._ledger.release([*partition.chain, *(partition.replaced or ())])
+        self.release_changes([change for change in self._changes if change.state_id in state_ids])
+        self._changes = [change for change in self._changes if change.state_id not in state_ids]
 
     def is_current(self, state_id: str, partition: int, batch: int) -> bool:
         """True when the partition has been brought to ``batch``."""

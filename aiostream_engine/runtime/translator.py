@@ -6,13 +6,14 @@ import inspect
 import math
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Protocol, TypeGuard
 
 from ..blocks.directory import BlockLedger
 from ..errors import GraphError
 from ..operators import kernels
 from ..operators.kernels import kernel
-from ..operators.partitioners import HashPartitioner, Partitioner
+from ..operators.partitioners import FunctionPartitioner, HashPartitioner, Partitioner
 from ..operators.structure import ToValue
 from ..plan.graph import (
     InputStream,
@@ -41,9 +42,10 @@ from ..windows.intervals import (
 )
 from .jobs import JobRunner
 from .machine import Batch
-from .recovery import KeptPart
+from .records import KeptBlock
+from .recovered import KeptPart, Layout
 
-__all__ = ["Dataset", "DatasetFactory", "Translator"]
+__all__ = ["Dataset", "DatasetFactory", "Translator", "has_state"]
 
 
 class Dataset(Protocol):
@@ -106,7 +108,7 @@ class Translator:
             cached | _shared(self.nodes, outputs) | _window_parents(self.nodes) | _lettered(self.nodes)
         )
         self._forced = [
-            node for node in self.nodes if node.id in _window_parents(self.nodes) or _has_state(node)
+            node for node in self.nodes if node.id in _window_parents(self.nodes) or has_state(node)
         ]
         self._rdds: defaultdict[int, dict[int, Any]] = defaultdict(dict)
         self._inputs: dict[int, dict[int, BatchInput]] = defaultdict(dict)
@@ -116,6 +118,7 @@ class Translator:
         self._held: dict[tuple[int, int], list[BlockRef]] = {}
         self._windows = _windows_over(self.nodes)
         self._horizons: dict[str, int] = {}
+        self._layout: Layout | None = None
 
     @property
     def _ledger(self) -> BlockLedger:
@@ -124,6 +127,25 @@ class Translator:
     def add_input(self, node: InputStream, time: int, content: BatchInput) -> None:
         """The frozen content of an input for the batch ``time``."""
         self._inputs[node.id][time] = content
+
+    # -- into how many partitions --------------------------------------------------------------
+
+    @property
+    def layout(self) -> Layout:
+        """Into how many partitions batches are cut now."""
+        own = {node.name: node.partitioner.partitions for node in self.nodes if has_state(node)}
+        return self._layout or Layout(self._factory.default_parallelism, own)
+
+    def use_layout(self, layout: Layout | None) -> None:
+        """Cut batches as an earlier run did, where a hash places records; None: as the program says (B6)."""
+        self._layout = layout
+
+    def _partitioner(self, node: StateStream | InverseWindowStream) -> Partitioner:
+        own = node.partitioner
+        wanted = own.partitions if self._layout is None else self._layout.steps.get(node.name, own.partitions)
+        if wanted != own.partitions and isinstance(own, HashPartitioner | FunctionPartitioner):
+            return replace(own, partitions=wanted)
+        return own
 
     # -- one batch -----------------------------------------------------------------------------
 
@@ -241,10 +263,11 @@ class Translator:
         (parent,) = node.parents
         await self._previous_done(batch)
         rdd = await self.rdd(parent, batch)
-        inputs = [_placed(rdd, node.partitioner, node.name)]
+        partitioner = self._partitioner(node)
+        inputs = [_placed(rdd, partitioner, node.name)]
         if node.initial is not None and node.id not in self._fired:
-            inputs.append(_placed(self._initial(node.initial), node.partitioner, node.name))
-        update = _state_node(node, node.spec, batch, inputs)
+            inputs.append(_placed(self._initial(node.initial), partitioner, node.name))
+        update = _state_node(node, node.spec, batch, inputs, partitioner)
         if node.spec.mapped:
             result = self._factory.from_node(update)
             self._keep(node, result, batch.time)
@@ -264,7 +287,8 @@ class Translator:
 
     def _scan(self, node: StateStream | InverseWindowStream, batch: Batch) -> Any:
         reading = Snapshot(filtered=isinstance(node.spec, FilteredInverseWindow))
-        return self._factory.from_node(_state_node(node, reading, batch, [], scan=True))
+        scan = _state_node(node, reading, batch, [], self._partitioner(node), scan=True)
+        return self._factory.from_node(scan)
 
     async def _snapshot(self, node: SnapshotStream, batch: Batch) -> Any | None:
         (state,) = node.parents
@@ -282,7 +306,7 @@ class Translator:
         if node.window_ms == node.slide_ms:  # all leaves, which the state knows best
             before = window_at(now.begin, 0)
         inputs = [self._reduced(node, parent, span) for span in (entering(before, now), leaving(before, now))]
-        await self._advance(_state_node(node, node.spec, batch, inputs), batch)
+        await self._advance(_state_node(node, node.spec, batch, inputs, self._partitioner(node)), batch)
         self._fired[node.id] = now.end
         return self._scan(node, batch)
 
@@ -290,9 +314,10 @@ class Translator:
         made = self._rdds[parent.id]
         rdds = [rdd for time, rdd in sorted(made.items()) if time in span and rdd is not None]
         rdds = [rdd for rdd in rdds if rdd.node.partitions]
+        partitioner = self._partitioner(node)
         if not rdds:
-            return _nothing(node.partitioner)
-        return _placed(self._factory.union(rdds), node.partitioner, node.name)
+            return _nothing(partitioner)
+        return _placed(self._factory.union(rdds), partitioner, node.name)
 
     # -- across a restart ----------------------------------------------------------------------
 
@@ -302,20 +327,22 @@ class Translator:
 
     @property
     def kept_horizons(self) -> dict[str, int]:
-        """For each input of a window the label up to which its RDDs are forgotten."""
+        """For each window the label up to which the RDDs that it reads are forgotten."""
         return dict(self._horizons)
 
     def horizons(self, batch: Batch) -> dict[str, int]:
         """:attr:`kept_horizons` as of the commit of ``batch``."""
         self._horizons = {
-            name: batch.time - self._retention[node_id] for node_id, name in self._windows.items()
+            name: batch.time - self._retention[node_id]
+            for node_id, names in self._windows.items()
+            for name in names
         }
         return dict(self._horizons)
 
-    def kept_blocks(self, batch: Batch) -> list[tuple[str, int, int, int | None, BlockRef]]:
-        """What later windows read of this batch: (stream, partition, partitions, placed, block)."""
-        blocks: list[tuple[str, int, int, int | None, BlockRef]] = []
-        for node_id, name in self._windows.items():
+    def kept_blocks(self, batch: Batch) -> list[KeptBlock]:
+        """What later windows read of this batch."""
+        blocks: list[KeptBlock] = []
+        for node_id, names in self._windows.items():
             rdd = self._rdds[node_id].get(batch.time)
             if rdd is None:
                 continue
@@ -326,7 +353,7 @@ class Translator:
                 source.partitioner.partitions if isinstance(source.partitioner, HashPartitioner) else None
             )
             blocks.extend(
-                (name, index, source.partitions, placed, ref)
+                KeptBlock(names, index, source.partitions, placed, ref)
                 for index, part in enumerate(source.parts)
                 for ref in part
             )
@@ -335,11 +362,13 @@ class Translator:
     def restore(self, fired: dict[str, int], kept: dict[str, dict[int, dict[int, KeptPart]]]) -> None:
         """Go on after an earlier run: what fired when, and the RDDs that windows still need."""
         self._fired = {
-            node.id: fired[node.name] for node in self.nodes if node.name in fired and _has_state(node)
+            node.id: fired[node.name] for node in self.nodes if node.name in fired and has_state(node)
         }
-        for node_id, name in self._windows.items():
-            for time, parts in kept.get(name, {}).items():
-                self._rdds[node_id][time] = self._factory.from_node(_restored(name, parts))
+        for node_id, names in self._windows.items():
+            # Windows over one stream share its RDDs: each name finds them.
+            found = {time: parts for name in reversed(names) for time, parts in kept.get(name, {}).items()}
+            for time in sorted(found):
+                self._rdds[node_id][time] = self._factory.from_node(_restored(names[0], found[time]))
 
     # -- forgetting ----------------------------------------------------------------------------
 
@@ -403,13 +432,13 @@ def _restored(name: str, parts: dict[int, KeptPart]) -> Source:
     )
 
 
-def _windows_over(nodes: Sequence[StreamNode]) -> dict[int, str]:
-    """Streams that windows look back on, with the name under which their RDDs outlive the driver."""
-    windows: dict[int, str] = {}
+def _windows_over(nodes: Sequence[StreamNode]) -> dict[int, tuple[str, ...]]:
+    """Streams that windows look back on, with the names under which their RDDs outlive the driver."""
+    windows: defaultdict[int, list[str]] = defaultdict(list)
     for node in nodes:
         if isinstance(node, WindowStream | InverseWindowStream):
-            windows.setdefault(node.parents[0].id, node.name)
-    return windows
+            windows[node.parents[0].id].append(node.name)
+    return {node_id: tuple(sorted(names)) for node_id, names in windows.items()}
 
 
 def _placed(rdd: Any | None, partitioner: Partitioner, name: str) -> Node:
@@ -432,6 +461,7 @@ def _state_node(
     spec: Any,
     batch: Batch,
     inputs: Sequence[Node],
+    partitioner: Partitioner,
     scan: bool = False,
 ) -> StateNode:
     return StateNode(
@@ -441,13 +471,14 @@ def _state_node(
         inputs=tuple(inputs),
         batch=batch.time,
         scan=scan,
-        partitions=node.partitioner.partitions,
+        partitions=partitioner.partitions,
         # What map_with_state yields need not be pairs at all; a scanned state lies by its keys.
-        partitioner=None if spec.mapped else node.partitioner,
+        partitioner=None if spec.mapped else partitioner,
     )
 
 
-def _has_state(node: StreamNode) -> bool:
+def has_state(node: StreamNode) -> TypeGuard[StateStream | InverseWindowStream]:
+    """True of a stream that keeps a keyed state."""
     return isinstance(node, StateStream | InverseWindowStream)
 
 

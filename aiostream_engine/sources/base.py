@@ -69,7 +69,11 @@ class BatchInput:
     datasets: RDDs handed through by a queue of RDDs; the source does not look into them.
     records, bytes: how much it is, records -1 when unknown before reading.
     metadata: for people and listeners (file names, offset ranges), with ``description`` if any.
-    position: for a replayable source, plain data from which the *next* batch starts.
+    position: for a replayable source, plain data from which the *next* batch starts, or a function
+        that gives it, which is called before the next cut or not at all.
+    position_change: what the batch adds to the position before it, as plain data that
+        :meth:`ReplayableSource.advance` understands, empty when that stays as it was. For sources
+        whose position is large; None writes the whole position whenever it differs.
     """
 
     blocks: tuple[BlockRef, ...] = ()
@@ -78,6 +82,7 @@ class BatchInput:
     bytes: int = 0
     metadata: Mapping[str, Any] = field(default_factory=dict)
     position: Any = None
+    position_change: Any = None
 
 
 class Source(abc.ABC):
@@ -142,6 +147,10 @@ class ReplayableSource(Source):
     @abc.abstractmethod
     def restore(self, position: Any) -> None:
         """Go on after the position of a batch, which may have been through JSON; before :meth:`start`."""
+
+    def advance(self, change: Any) -> None:
+        """Go on after one more ``position_change``, which may have been through JSON, as :meth:`restore`."""
+        raise NotImplementedError(f"{type(self).__name__} gives position changes and does not take them")
 
 
 class ReceiverSource(Source):

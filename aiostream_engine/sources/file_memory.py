@@ -30,6 +30,7 @@ class FileMemory:
         self._present: set[FileKey] = set()
         self._gone: dict[FileKey, None] = {}
         self._position: dict[str, Any] | None = None
+        self._moved: dict[FileKey, None] = {}  # since the last change was taken
 
     def __len__(self) -> int:
         return len(self._identities)
@@ -49,10 +50,12 @@ class FileMemory:
             self._identities[key] = identity
             self._present.add(key)
             self._gone.pop(key, None)
+            self._moved[key] = None
             self._position = None
         while len(self._identities) > self.files_max and self._gone:
             oldest = next(iter(self._gone))
             del self._gone[oldest], self._identities[oldest]
+            self._moved[oldest] = None
         if len(self._identities) > self.files_max:
             raise SourceError(
                 f"more than {self.files_max} files that were read are still there: "
@@ -68,6 +71,7 @@ class FileMemory:
         self._present = result.present
         for _, identity in result.changed:
             self._identities[(identity.device, identity.inode)] = identity
+            self._moved[(identity.device, identity.inode)] = None
             self._position = None
 
     def position(self) -> dict[str, Any]:
@@ -76,17 +80,36 @@ class FileMemory:
             self._position = {"version": _VERSION, "files": tuple(self._identities.values())}
         return self._position
 
+    def take_change(self) -> dict[str, Any]:
+        """What is remembered and forgotten since the last call, as plain data; empty for nothing."""
+        if not self._moved:
+            return {}
+        known = self._identities
+        files = [known[key] for key in self._moved if key in known]
+        forgotten = [key for key in self._moved if key not in known]
+        self._moved = {}
+        return {"version": _VERSION, "files": files, "forgotten": forgotten}
+
     def restore(self, position: Any) -> None:
         """Remember what :meth:`position` gave, also after a trip through JSON. Raises ConfigurationError."""
+        self.advance({**position, "forgotten": ()} if isinstance(position, dict) else position)
+
+    def advance(self, change: Any) -> None:
+        """Remember what :meth:`take_change` gave, as :meth:`restore` does with a position."""
         try:
-            if position["version"] != _VERSION:
-                raise ConfigurationError(f"position has version {position['version']}, this is {_VERSION}")
-            identities = [FileIdentity(*_numbers(row)) for row in position["files"]]
+            if change["version"] != _VERSION:
+                raise ConfigurationError(f"position has version {change['version']}, this is {_VERSION}")
+            identities = [FileIdentity(*_numbers(row)) for row in change["files"]]
+            forgotten = [_numbers(row) for row in change["forgotten"]]
         except (TypeError, KeyError, ValueError) as error:
             if isinstance(error, ConfigurationError):
                 raise
             raise ConfigurationError(f"this is not a position of a directory stream: {error!r}") from error
+        for device, inode in forgotten:
+            self._identities.pop((device, inode), None)
+            self._present.discard((device, inode))
         self.add(identities)
+        self._moved = {}
 
 
 def _numbers(row: Sequence[Any]) -> list[int]:

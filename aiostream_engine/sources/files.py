@@ -189,6 +189,10 @@ class FileSource(ReplayableSource):
         self._memory.restore(position)
         self._new_files_only = False
 
+    def advance(self, change: Any) -> None:
+        """Go on after one more ``position_change``, as :meth:`restore` does."""
+        self._memory.advance(change)
+
     async def cut(self, time: BatchTime) -> BatchInput:
         self._cutting = True
         try:
@@ -382,7 +386,11 @@ class FileSource(ReplayableSource):
 
     def _batch(self, files: list[tuple[str, FileIdentity]]) -> BatchInput:
         if not files:
-            return BatchInput(metadata=dict(self.counters), position=self._memory.position())
+            return BatchInput(
+                metadata=dict(self.counters),
+                position=self._memory.position,
+                position_change=self._memory.take_change(),
+            )
         total = sum(identity.size for _, identity in files)
         part_bytes = self._file_format.part_bytes(total, self.context.parallelism)
         self._bytes_total += total
@@ -397,7 +405,8 @@ class FileSource(ReplayableSource):
             records=-1,
             bytes=total,
             metadata={**self.counters, "files": names, "description": _describe(names, len(files))},
-            position=self._memory.position(),
+            position=self._memory.position,
+            position_change=self._memory.take_change(),
         )
 
 

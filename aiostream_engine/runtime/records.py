@@ -1,0 +1,203 @@
+"""The records of a checkpoint directory: their kinds, how they are sealed, what they refer to.
+
+    OPEN     a driver begins to work on the directory; may drop what the program no longer has
+    BLOCK    a block of a source that cannot replay, before or with the batch that holds it
+    INTENT   the frozen content of a batch, before any of its effects
+    STATE    changes or a snapshot of one partition of a keyed state
+    KEPT     a block of an RDD that later windows need
+    COMMIT   the batch is true: versions of states, tokens of sinks
+
+The metadata of a record is its seal, over all of it, and JSON. User data is the payload.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from ..blocks.storage import read_bytes
+from ..durable.journal_format import JournalRef
+from ..durable.journal_reader import JournalRecord
+from ..durable.seal import SEAL_BYTES, Seal
+from ..errors import ConfigurationError, CorruptionError
+from ..types import BlockRef
+
+__all__ = [
+    "Draft",
+    "FrozenBatch",
+    "FrozenInput",
+    "KeptBlock",
+    "Kind",
+    "Position",
+    "SealedRecord",
+    "StateChange",
+    "block_at",
+    "block_content",
+    "encode",
+    "file_place",
+    "in_users_file",
+    "open_record",
+    "plain",
+    "seal_record",
+]
+
+
+class Kind(IntEnum):
+    """Kinds of records in the journal."""
+
+    OPEN = 1
+    BLOCK = 2
+    INTENT = 3
+    STATE = 4
+    KEPT = 5
+    COMMIT = 6
+
+
+class StateChange(NamedTuple):
+    """A block that a batch added to the chain of a state's partition.
+
+    first: the chain begins anew with it. batch: label of the batch. keys: keys in the partition.
+    schema: version of what the user keeps in the state. hashed: the keys lie by their hash.
+    """
+
+    state_id: str
+    partition: int
+    partitions: int
+    version: int
+    first: bool
+    block: BlockRef
+    batch: int = 0
+    keys: int = -1
+    schema: int = 1
+    hashed: bool = True
+
+
+class KeptBlock(NamedTuple):
+    """A block of an RDD that windows read later.
+
+    windows: names of the steps that do. placed: partitions of the hash that the RDD lies by, or None.
+    """
+
+    windows: tuple[str, ...]
+    partition: int
+    partitions: int
+    placed: int | None
+    block: BlockRef
+
+
+class Position(NamedTuple):
+    """Where a source goes on: whole, or as a change of the one before."""
+
+    data: Any
+    is_change: bool
+
+
+class Draft(NamedTuple):
+    """A record to be written."""
+
+    kind: Kind
+    content: dict[str, Any]
+    payload: bytes | memoryview = b""
+
+
+class SealedRecord(NamedTuple):
+    """A record as read back; :meth:`check` it before the payload is believed."""
+
+    kind: Kind
+    content: dict[str, Any]
+    ref: JournalRef
+    sealed: bytes
+
+    def check(self, seal: Seal) -> None:
+        """Raises CorruptionError when the record was not written with this key."""
+        ref = self.ref
+        payload = read_bytes(BlockRef("", None, ref.path, ref.offset, ref.length))
+        _check(seal, self.kind, self.sealed, ref, payload)
+
+
+def encode(content: object, what: str) -> bytes:
+    """``content`` as JSON; raises ConfigurationError when ``what`` is not plain data."""
+    try:
+        # ASCII with escapes: file names may hold bytes that are no UTF-8.
+        return json.dumps(content, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError(
+            f"{what} must be plain data (numbers, text, lists, dicts with text keys) to be kept in a "
+            f"checkpoint directory: {error}"
+        ) from error
+
+
+def seal_record(seal: Seal, kind: Kind, number: int, text: bytes, payload: bytes | memoryview) -> bytes:
+    """The metadata of a record: its seal, and the JSON ``text``."""
+    return seal.of(_head(kind, number), text, payload) + text
+
+
+def _head(kind: int, number: int) -> bytes:
+    return b"%d:%d" % (kind, number)
+
+
+def _check(seal: Seal, kind: int, sealed: bytes, ref: JournalRef, payload: bytes | memoryview) -> None:
+    where = f"record {ref.number} of {ref.path}"
+    seal.check(sealed[:SEAL_BYTES], where, _head(kind, ref.number), sealed[SEAL_BYTES:], payload)
+
+
+def open_record(record: JournalRecord, seal: Seal) -> SealedRecord:
+    """Read the metadata of a record; checks the seal at once where there is no payload."""
+    ref = record.payload
+    if ref.length == 0:
+        _check(seal, record.kind, record.meta, ref, b"")
+    try:
+        content = json.loads(record.meta[SEAL_BYTES:])
+        kind = Kind(record.kind)
+    except ValueError as error:
+        raise CorruptionError(f"record {ref.number} of {ref.path} is not understood: {error}") from error
+    return SealedRecord(kind, content, ref, record.meta)
+
+
+def block_content(block: BlockRef) -> dict[str, Any]:
+    """What must be known of a block to read it, apart from where it lies."""
+    return {"format": block.format, "args": block.args, "records": block.records}
+
+
+def file_place(block: BlockRef) -> list[Any]:
+    """Where a block in a user's file lies."""
+    return [block.path, block.offset, block.length]
+
+
+def in_users_file(block: BlockRef) -> bool:
+    """True for a block that is read in place from a file of the user, and never copied."""
+    return block.format.startswith("file-")
+
+
+def block_at(content: dict[str, Any], path: str, offset: int, length: int) -> BlockRef:
+    """The block that ``content`` of :func:`block_content` describes."""
+    return BlockRef(content["format"], None, path, offset, length, content["records"], tuple(content["args"]))
+
+
+class FrozenInput(NamedTuple):
+    """What a batch holds of one source. plain: JSON data that describes it."""
+
+    blocks: tuple[BlockRef, ...]
+    plain: dict[str, Any]
+
+
+class FrozenBatch(NamedTuple):
+    """The content of a batch as its intent holds it. head: JSON data of the batch itself."""
+
+    batch: int
+    head: dict[str, Any]
+    inputs: dict[str, FrozenInput]
+    positions: dict[str, Position]
+
+
+def plain(value: object) -> Any:
+    """``value`` as JSON data, for people: what is none becomes text."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value)
