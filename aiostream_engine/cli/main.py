@@ -44,7 +44,7 @@ def build_app() -> typer.Typer:
     """The application with all its commands."""
     import typer
 
-    from . import demo, doctor, explain, feed, run
+    from . import checkpoint, demo, doctor, explain, feed, run
 
     app = typer.Typer(
         name="aiostream-engine",
@@ -75,4 +75,5 @@ def build_app() -> typer.Typer:
     app.command()(feed.feed)
     app.command()(explain.explain)
     app.command()(doctor.doctor)
+    app.add_typer(checkpoint.app, name="checkpoint")
     return app
