@@ -19,6 +19,7 @@ from .config import (
 )
 from .context_sources import SourceMethods
 from .dstream import DStream
+from .durable.files import Files
 from .engine import EngineContext, batch_of_task, pack
 from .errors import GraphError, LifecycleError, OptionError, UnpicklableError
 from .observe.bus import EventBus
@@ -96,6 +97,7 @@ class StreamingContext(SourceMethods):
         self._backpressure = backpressure or BackpressureConfig()
         self._stop_when_finished = stop_when_finished
         self._checkpoint = CheckpointConfig(checkpoint) if isinstance(checkpoint, str) else checkpoint
+        self._checkpoint_files: Files | None = None  # for tests: see testing.fault_files
         self._session: CheckpointSession | None = None
         self._state = ContextState.INITIALIZED
         self._remember_ms = 0
@@ -324,7 +326,7 @@ class StreamingContext(SourceMethods):
     async def _start_running(self) -> None:
         nodes = list(walk_streams([*self._inputs, *(output.parent for output in self._outputs)]))
         if self._checkpoint is not None:  # before the sinks, which only the owner of the directory may touch
-            self._session = await CheckpointSession.open(self._checkpoint)
+            self._session = await CheckpointSession.open(self._checkpoint, self._checkpoint_files)
             self._session.check(nodes, self._outputs)
         for output in self._outputs:
             if output.sink is not None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .canary import LoopCanary as LoopCanary
     from .canary import LoopDelay as LoopDelay
     from .clock import ManualClock as ManualClock
+    from .fault_files import FaultFiles as FaultFiles
+    from .fault_files import use_files as use_files
     from .leaks import LeakCheck as LeakCheck
     from .leaks import LeakError as LeakError
     from .run import run_batches as run_batches
@@ -37,6 +39,7 @@ _ROOM_OF = {
     "Delivery": "sink",
     "LeakCheck": "leaks",
     "LeakError": "leaks",
+    "FaultFiles": "fault_files",
     "LoopCanary": "canary",
     "LoopDelay": "canary",
     "ManualClock": "clock",
@@ -48,6 +51,7 @@ _ROOM_OF = {
     "crash_point": ".durable.crash",
     "numbered_records": "sink",
     "run_batches": "run",
+    "use_files": "fault_files",
 }
 
 __all__ = sorted(_ROOM_OF)
