@@ -57,7 +57,7 @@ _ROOM_OF = {
     "UnpicklableError": "errors",
 }
 
-__all__ = sorted(_ROOM_OF)  # noqa: PLE0605
+__all__ = sorted(_ROOM_OF)
 
 
 def __getattr__(name: str) -> Any:
