@@ -10,6 +10,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from ..config import RetryPolicy
@@ -68,9 +69,11 @@ class AsyncCalls:
         """One round of calls: (index of the argument, its records), in order or as completed.
 
         The first failure that is not skipped cancels the rest.
-        on_failed: is told of each record that was given up under ``skip`` or ``dead-letter``.
+        on_failed: is told of each record that was given up under ``skip`` or ``dead-letter``, in the
+            same order, at the end of the round.
         """
         finished: list[tuple[int, Sequence[Any]]] = []
+        given_up: list[CallFailed] = []
         waiting = iter(range(len(arguments)))
 
         async def caller() -> None:
@@ -80,7 +83,7 @@ class AsyncCalls:
                 except CallFailed as failed:
                     if self.on_error is OnError.FAIL:
                         raise
-                    on_failed(failed)
+                    given_up.append(failed)
                     continue
                 finished.append((index, records))
 
@@ -93,7 +96,12 @@ class AsyncCalls:
             failure = _first_failure(failures)
         if failure is not None:
             raise failure  # out here, where it keeps its cause: what the user's function raised
-        return sorted(finished, key=_index_of) if self.ordered else finished
+        if self.ordered:
+            finished.sort(key=_index_of)
+            given_up.sort(key=attrgetter("index"))
+        for failed in given_up:
+            on_failed(failed)
+        return finished
 
     async def _call(
         self, argument: Any, index: int, sleep: Callable[[float], Awaitable[Any]]
