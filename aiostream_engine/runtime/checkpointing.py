@@ -16,7 +16,7 @@ from ..durable.checkpoint_directory import CheckpointDirectory
 from ..durable.crash import crash_point
 from ..durable.files import Files
 from ..durable.seal import Seal
-from ..errors import GraphError
+from ..errors import GraphError, StorageError
 from ..operators.partitioners import HashPartitioner
 from ..plan.graph import InputStream, InverseWindowStream, OutputNode, StateStream, StreamNode, WindowStream
 from ..sources.base import BatchInput, ReplayableSource, Source
@@ -336,6 +336,9 @@ def _open(config: CheckpointConfig, files: Files) -> tuple[CheckpointDirectory, 
     try:
         seal = Seal(config.key)
         return directory, seal, recover(directory.journal_path, seal, files)
+    except OSError as error:
+        directory.close()
+        raise StorageError(f"the journal in {directory.path} cannot be read or synced: {error}") from error
     except BaseException:
         directory.close()
         raise
