@@ -259,11 +259,10 @@ def _what_remains(journal: str, end: JournalEnd, number: int) -> str:
 
     summary = Summary()
     summary.read(record for record in _up_to(journal, end.number))
-    if summary.incomplete:
+    if not summary.is_complete:
         _fail(
-            f"before record {number} there is no whole {', '.join(summary.incomplete)} any more: it had been "
-            "written anew behind it, and the old one was removed. Choose a later record, or use "
-            "checkpoint reset"
+            f"what stands before record {number} is not enough to go on from: it was written anew behind "
+            "it, and the old segments were removed. Choose a later record, or use checkpoint reset"
         )
     if not summary.commit:
         return f"Give up record {number} and all after it? No committed batch remains"

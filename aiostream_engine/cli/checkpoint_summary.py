@@ -63,11 +63,10 @@ class Pending:
 class StatePart:
     """One partition of a keyed state.
 
-    keys: None when the journal does not say. whole: the journal holds it from its beginning.
+    keys: None when the journal does not say.
     """
 
     version: int = 0
-    whole: bool = False
     records: int = 0
     bytes: int = 0
     keys: int | None = None
@@ -107,7 +106,6 @@ class Summary:
     pending: dict[int, Pending] = field(default_factory=dict)
     states: dict[str, dict[int, StatePart]] = field(default_factory=dict)
     kept: dict[str, dict[int, Kept]] = field(default_factory=dict)
-    _positions: dict[str, bool] = field(default_factory=dict)
     _logged: dict[int, _LoggedBlock] = field(default_factory=dict)
     _tentative: list[tuple[Kind, dict[str, Any], int]] = field(default_factory=list)
 
@@ -132,7 +130,7 @@ class Summary:
                 self.driver = content
                 self._tentative.clear()
                 for name in content.get("dropped", []):
-                    for known in (self.states, self.kept, self._positions):
+                    for known in (self.states, self.kept):
                         known.pop(name, None)
             case Kind.BLOCK:
                 if content.get("batch") is None:
@@ -156,8 +154,6 @@ class Summary:
                 else:
                     pending.files.append(place["file"][0])
         self.pending[pending.batch] = pending
-        for name, position in content.get("positions", {}).items():
-            self._positions[name] = "whole" in position or self._positions.get(name, False)
 
     def _commit(self, content: dict[str, Any]) -> None:
         self.commit = content
@@ -175,7 +171,7 @@ class Summary:
             del parts[index]
         part = parts.setdefault(content["partition"], StatePart())
         if content["first"]:
-            part.records, part.bytes, part.whole = 0, 0, True
+            part.records = part.bytes = 0
         part.records += 1
         part.bytes += size
         part.version, part.keys = content["version"], content.get("keys")
@@ -198,12 +194,9 @@ class Summary:
         return totals
 
     @property
-    def incomplete(self) -> list[str]:
-        """States and positions that the journal has no beginning of."""
-        states = [
-            name for name, parts in self.states.items() if not all(part.whole for part in parts.values())
-        ]
-        return states + [f"position of {name}" for name, whole in self._positions.items() if not whole]
+    def is_complete(self) -> bool:
+        """True when the journal begins early enough for its last commit."""
+        return bool(self.first <= max(1, self.commit.get("needs", 0)))
 
     @property
     def missing_files(self) -> list[str]:

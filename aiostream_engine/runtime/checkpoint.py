@@ -122,6 +122,7 @@ class CheckpointWriter:
         self._flusher: asyncio.Task[None] | None = None
         self._dead: Exception | None = None
         self._closing = asyncio.Event()
+        self._declared = 0  # the first record that is needed, by the last COMMIT of this driver
         self._segments = 0  # at the last look for a crowd
         self.problem: str | None = None
         """Why nothing can be written at the moment, None when all is well."""
@@ -325,6 +326,7 @@ class CheckpointWriter:
         def build(_: int) -> Sequence[Draft]:
             drafts = [_state_draft(change) for change in states]
             drafts += [self._kept_draft(batch, time, item) for item in kept]
+            commit["needs"] = self.live.first_needed()
             return [*drafts, Draft(Kind.COMMIT, commit)]
 
         def synced(lives: Sequence[Live]) -> None:
@@ -337,6 +339,7 @@ class CheckpointWriter:
                     self.live.keep(item.windows, time, place)
                 self.live.keep(item.windows, time, live)
             self.live.end_batch(batch, lives[-1].number)
+            self._declared = commit["needs"]
 
         await self._write(build, synced=synced)
 
@@ -368,7 +371,9 @@ class CheckpointWriter:
 
     def _collect(self, horizons: Mapping[str, int]) -> None:
         self.live.forget_kept(horizons)
-        self.statistics.segments_dropped += self._journal.drop_before(self.live.first_needed())
+        # Only what a durable record says is not needed: so that a missing segment can be missed (C8).
+        unneeded = min(self._declared, self.live.first_needed())
+        self.statistics.segments_dropped += self._journal.drop_before(unneeded)
         if self._journal.segments != self._segments:
             self._segments = self._journal.segments
             self.overdue = self._journal.second_oldest if self._is_crowded() else 0

@@ -63,6 +63,7 @@ class _Reader:
     def __init__(self, seal: Seal) -> None:
         self.recovered = Recovered()
         self._seal = seal
+        self._first = 0
         self._tentative: list[SealedRecord] = []
         self._blocks: dict[int, SealedRecord] = {}  # of batches that are not committed
         self._loose: dict[int, None] = {}  # numbers of those that no batch has
@@ -78,6 +79,7 @@ class _Reader:
         }
 
     def read(self, record: JournalRecord) -> None:
+        self._first = self._first or record.payload.number
         opened = open_record(record, self._seal)
         self.recovered.records += 1
         self._actions[opened.kind](opened)
@@ -206,6 +208,12 @@ class _Reader:
     def finish(self) -> Recovered:
         """Check what is left, and give it."""
         recovered = self.recovered
+        needed = recovered.commit.get("needs", 0)
+        if self._first > max(1, needed):
+            raise CorruptionError(
+                f"the journal begins with record {self._first}, but record {max(1, needed)} is still needed: "
+                "its oldest segments are missing. Put them back"
+            )
         for batch in sorted(self._intents):
             recovered.pending.append(self._pending(self._intents[batch]))
         expected = recovered.batch

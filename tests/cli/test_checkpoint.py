@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 import aiostream_engine as ase
+from aiostream_engine.config import CheckpointConfig
 from aiostream_engine.durable.checkpoint_directory import CheckpointDirectory
 from aiostream_engine.durable.journal_format import RECORD_BYTES
 from aiostream_engine.durable.journal_reader import ScanResult, scan
 from aiostream_engine.runtime.records import Kind
 from aiostream_engine.sinks.base import TransactionalSink
+from aiostream_engine.sinks.memory import ListSink
 from aiostream_engine.sinks.two_phase_files import TwoPhaseFileSink, read_committed
 
 DEADLINE_S = 40
@@ -501,3 +503,23 @@ def test_a_process_that_hangs_while_it_stops_ends_all_the_same(command, tmp_path
     stream.wait_for(lambda c: "writing" in c.out)
     stream.signal()
     assert stream.exit_code() == 3
+
+
+async def test_nothing_is_given_up_from_which_the_rest_could_not_go_on(invoke, tmp_path):
+    """C8: the segments that the older commits need were removed."""
+    feed(tmp_path, "a", "x")
+    directory = tmp_path / "checkpoint"
+    checkpoint = CheckpointConfig(str(directory), segment_bytes=1500)
+    async with ase.StreamingContext(0.01, "local", checkpoint=checkpoint) as ssc:
+        ssc.text_file_stream(str(tmp_path / "in"), name="lines").to(ListSink(), name="out")
+        await ssc.start()
+        async with asyncio.timeout(DEADLINE_S):
+            while list(directory.glob("journal/journal-00000000000000000001-*")):
+                await asyncio.sleep(0.01)
+    first = records(directory)[0].payload.number
+    before = content(directory / "journal")
+    result = invoke("checkpoint", "repair", str(directory), "--give-up-from", str(first + 2), "--yes")
+    assert result.exit_code == 1
+    assert "is not enough to go on from" in " ".join(result.output.split())
+    assert content(directory / "journal") == before
+    assert invoke("checkpoint", "verify", str(directory)).exit_code == 0
