@@ -10,6 +10,8 @@ import os
 import secrets
 from collections.abc import Sequence
 
+from .crash import crash_point
+
 __all__ = ["TEMPORARY_SUFFIX", "Files"]
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -99,4 +101,5 @@ class Files:
             except OSError:
                 pass  # the first error says what is wrong
             raise
+        crash_point("mid_replace")
         self.sync_directory(directory)
