@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, Self, TypeVar, cast
 
 from .blocks.directory import BlockDirectory, LedgerStatistics
-from .blocks.formats import encode_records
+from .blocks.formats import RECORDS_PER_PIECE, encode_records
 from .clock import Clock, SystemClock
 from .config import MIB, Master, PoolConfig
 from .errors import ConfigurationError, GraphError, LifecycleError, OptionError, UnpicklableError
@@ -218,14 +218,17 @@ class EngineContext:
         return Source(name=name, parts=parts, partitions=count)
 
     def _block(self, records: list[Any]) -> BlockRef:
+        starts = range(0, len(records), RECORDS_PER_PIECE)
         try:
-            payload = encode_records(records)
+            pieces = [encode_records(records[at : at + RECORDS_PER_PIECE]) for at in starts]
         except Exception as error:
             raise UnpicklableError(f"records for parallelize cannot be pickled: {error}") from error
+        sizes = tuple(map(len, pieces)) if len(pieces) > 1 else ()
+        payload = b"".join(pieces)
         if len(payload) <= INLINE_BYTES_MAX or self._directory is None:
-            return BlockRef("pickle", payload, records=len(records))
+            return BlockRef("pickle", payload, records=len(records), args=sizes)
         path, _ = self._directory.writer.write([payload])
-        ref = BlockRef("pickle", None, path, 0, len(payload), len(records))
+        ref = BlockRef("pickle", None, path, 0, len(payload), len(records), sizes)
         self._directory.ledger.retain([ref])
         return ref
 

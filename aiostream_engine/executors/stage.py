@@ -7,12 +7,11 @@
 from __future__ import annotations
 
 import itertools
-import pickle
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from ..blocks.formats import count_lines, encode_records, read_chunks, text_chunks
+from ..blocks.formats import RECORDS_PER_PIECE, count_lines, encode_records, read_chunks, text_chunks
 from ..blocks.pickling import dumps
 from ..blocks.storage import read_bytes
 from ..errors import AiostreamError, BadKeyError
@@ -28,6 +27,8 @@ from .task import REPR_CHARS_MAX, FailureSignal, StateMissing, TaskEnvironment, 
 
 __all__ = ["StageProgram", "TaskRuntime"]
 
+BLOCK_BYTES = 4 * 1024 * 1024  # a task's records are kept in blocks of about this size
+PIECES_MAX = 256  # and of no more lists than this, whose sizes travel with each reference
 DEAD_LETTERS_MAX = 100_000  # per task; beyond it the batch fails instead of filling memory
 
 
@@ -90,6 +91,8 @@ class TaskRuntime:
         self.records_in = 0
         self.records_out = 0
         self._outputs: list[BlockRef] = []
+        self._pieces: list[bytes] = []
+        self._records_in_pieces = 0
         self._value = b""
         self._states: list[StateReport] = []
         self._buckets: list[list[Any]] = []
@@ -134,7 +137,7 @@ class TaskRuntime:
 
     def merge(self, number: int, combiner: Combiner | None) -> Iterator[Iterable[Any]]:
         """One reducer's segments, combined by key when there is a combiner."""
-        segments = (pickle.loads(read_bytes(ref)) for ref in self.task.inputs[number])
+        segments: Iterator[Any] = (chunk for ref in self.task.inputs[number] for chunk in read_chunks(ref))
         if combiner is None:
             yield from segments
             return
@@ -169,8 +172,19 @@ class TaskRuntime:
         """Keep ``records`` as one block; gives a new list for the next ones."""
         if records:
             self.records_out += len(records)
-            self._outputs.append(self._block(self._encode(records), len(records)))
+            self._records_in_pieces += len(records)
+            self._pieces.append(self._encode(records))
+            if len(self._pieces) >= PIECES_MAX or sum(map(len, self._pieces)) >= BLOCK_BYTES:
+                self._write_pieces()
         return []
+
+    def _write_pieces(self) -> None:
+        """Keep what was flushed as one block."""
+        if self._pieces:
+            sizes = tuple(map(len, self._pieces)) if len(self._pieces) > 1 else ()
+            block = self._block(b"".join(self._pieces), self._records_in_pieces)
+            self._outputs.append(block._replace(args=sizes))
+            self._pieces, self._records_in_pieces = [], 0
 
     def value(self, value: Any) -> None:
         """The result of an action."""
@@ -203,19 +217,27 @@ class TaskRuntime:
         self._segments(parts)
 
     def _segments(self, parts: Sequence[Any]) -> None:
-        payloads = [self._encode(part) for part in parts]
+        pieces = [self._encode_pieces(part) for part in parts]
+        sizes = [tuple(map(len, part)) if len(part) > 1 else () for part in pieces]
+        payloads = [b"".join(part) for part in pieces]
         self.records_out = sum(len(part) for part in parts)
         if sum(len(payload) for payload in payloads) <= INLINE_BYTES_MAX:
             self._outputs = [
-                BlockRef("pickle", payload, records=len(part))
-                for payload, part in zip(payloads, parts, strict=True)
+                BlockRef("pickle", payload, records=len(part), args=args)
+                for payload, part, args in zip(payloads, parts, sizes, strict=True)
             ]
             return
         path, offsets = self.environment.writer.write(payloads, spill=self.task.spill)
         self._outputs = [
-            BlockRef("pickle", None, path, offset, len(payload), len(part))
-            for payload, offset, part in zip(payloads, offsets, parts, strict=True)
+            BlockRef("pickle", None, path, offset, len(payload), len(part), args)
+            for payload, offset, part, args in zip(payloads, offsets, parts, sizes, strict=True)
         ]
+
+    def _encode_pieces(self, part: Any) -> list[bytes]:
+        if len(part) <= RECORDS_PER_PIECE or not isinstance(part, list):
+            return [self._encode(part)]
+        starts = range(0, len(part), RECORDS_PER_PIECE)
+        return [self._encode(part[at : at + RECORDS_PER_PIECE]) for at in starts]
 
     def _encode(self, records: Any) -> bytes:
         try:
@@ -330,6 +352,7 @@ class TaskRuntime:
 
     def result(self) -> TaskResult:
         """All that the task gave."""
+        self._write_pieces()
         return TaskResult(
             self.task.id,
             outputs=tuple(self._outputs),

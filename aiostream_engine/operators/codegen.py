@@ -10,11 +10,12 @@ from __future__ import annotations
 import ast
 import itertools
 from collections import _count_elements  # type: ignore[attr-defined]
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from ..blocks.formats import RECORDS_PER_PIECE
 from .blame import CHUNK, PAIR, Compiled, Mark, codes_of, show_in_tracebacks
 from .kernels import count_into, fill_into
 from .structure import (
@@ -39,8 +40,8 @@ from .structure import (
 
 __all__ = ["DROP", "Compiled", "compile_stage"]
 
-# A list of results is handed on when it is this long, so that memory stays bounded.
-RECORDS_BUFFERED_MAX = 65_536
+# A list of results is handed on when it is this long: memory stays bounded, pickling stays quick.
+RECORDS_BUFFERED_MAX = RECORDS_PER_PIECE
 
 # Each step that gives many records is a loop in a loop, and Python nests about twenty blocks.
 FLAT_STEPS_MAX = 8
@@ -58,6 +59,18 @@ def compile_stage(structure: Structure, terminal: Terminal, source_step: str = "
     exec(compile(source, filename, "exec"), emitter.names)
     show_in_tracebacks(filename, source)
     return Compiled(source, emitter.names["stage"], filename, emitter.line_table(), emitter.steps_of_code())
+
+
+def _parts(items: Iterable[Any]) -> Iterable[Iterable[Any]]:
+    """The items in pieces; a short list, as most are, is the only one."""
+    if type(items) is list and len(items) <= RECORDS_BUFFERED_MAX:
+        return (items,)
+    return _lazy_parts(iter(items))
+
+
+def _lazy_parts(items: Iterator[Any]) -> Iterator[Iterable[Any]]:
+    for first in items:
+        yield chain((first,), itertools.islice(items, RECORDS_BUFFERED_MAX - 1))
 
 
 def _never(x: str) -> None:
@@ -97,6 +110,8 @@ class _Emitter:
     states: int = 0
     indices: int = 0
     serial: int = 0
+    exploding: RecordOp | None = None
+    piece_depth: int = 0
     codes: dict[int, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -107,6 +122,7 @@ class _Emitter:
             count=_count_elements,
             count_into=count_into,
             fill_into=fill_into,
+            parts=_parts,
             fromkeys=dict.fromkeys,
         )
 
@@ -228,33 +244,45 @@ class _Emitter:
     ) -> None:
         """One fused loop; ``sink`` writes what happens to each result.
 
+        after_chunk: a statement for when some results, never very many, are done.
         bulk: a statement over ``{}`` that takes all results of a chunk at once, where the only step is in C.
         """
         outer = self.depth
         record = None
-        many = any(op.kind.startswith("flat") for op in ops)
-        if chunked:
-            self.write(f"for chunk in {source}:", step)
+        flat = [number for number, op in enumerate(ops) if op.kind.startswith("flat")]
+        self.exploding = ops[flat[-1]] if flat and after_chunk else None
+        if chunked or after_chunk:
+            self.write(f"for chunk in {source if chunked else f'parts({source})'}:", step)
             self.depth += 1
             source = "chunk"
-        if chunked and ops and ops[0].in_c:
+        self.piece_depth = self.depth
+        if chunked and ops and ops[0].in_c and ops[0] is not self.exploding:
             self.write("it = iter(chunk)")
             source, step, record, ops = self.in_c(ops[0]), ops[0].step, CHUNK, ops[1:]
-        if bulk is not None and record is not None and not ops and not (many and after_chunk):
+        if bulk is not None and record is not None and not ops:
             self.write(bulk.format(source), step, record)
-            inner = self.depth + 1
         else:
             x = self.name("x")
             self.write(f"for {x} in {source}:", step, record)
             self.depth += 1
-            inner = self.depth
             for op in ops:
                 x = self.record_op(op, x)
             sink(x)
         if after_chunk:
-            self.depth = inner if many or not chunked else inner - 1
+            self.depth = self.piece_depth
             self.write(after_chunk)
         self.depth = outer
+
+    def each(self, op: RecordOp, item: str, items: str, x: str, origin: str = "") -> None:
+        """The loop of a step that gives many records; one that may give very many is taken in pieces."""
+        if op is self.exploding:
+            part = self.name("s")
+            self.write(f"for {part} in parts({items}):{origin}", op.step, x)
+            self.depth += 1
+            self.piece_depth = self.depth
+            items = part
+        self.write(f"for {item} in {items}:{origin}", op.step, x)
+        self.depth += 1
 
     def in_c(self, op: RecordOp) -> str:
         """The records of a chunk through a step that needs no frame."""
@@ -280,15 +308,13 @@ class _Emitter:
                 self.write(f"if not {call(x)}: continue{origin}", op.step, x)
                 return x
             case "flat_map":
-                self.write(f"for {y} in {call(x)}:{origin}", op.step, x)
-                self.depth += 1
+                self.each(op, y, call(x), x, origin)
             case "map_values" | "key_by":
                 self.write(f"{y} = ({self.pair(op, x)}){origin}", op.step, x)
             case "flat_map_values":
                 key, item = self.name("k"), self.name("v")
                 self.write(f"{key} = {x}[0]", op.step, x)
-                self.write(f"for {item} in {call(self.value_of(op, x))}:{origin}", op.step, x)
-                self.depth += 1
+                self.each(op, item, call(self.value_of(op, x)), x, origin)
                 self.write(f"{y} = ({key}, {item})")
             case "keys":
                 self.write(f"{y} = {x}[0]", op.step, x)
@@ -337,8 +363,7 @@ class _Emitter:
             return x
         if op.kind.startswith("flat"):
             z = self.name("x")
-            self.write(f"for {z} in {y}:")
-            self.depth += 1
+            self.each(op, z, y, x)
             return z
         return y
 

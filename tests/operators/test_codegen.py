@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from aiostream_engine.blocks.formats import read_chunks
 from aiostream_engine.operators import kernels
 from aiostream_engine.operators.codegen import RECORDS_BUFFERED_MAX, compile_stage
 from aiostream_engine.operators.kernels import kernel
@@ -138,6 +139,7 @@ def test_a_chain_of_record_steps_is_one_loop() -> None:
     chain = steps(op("map", str), op("filter", len), op("map_values", int), op("key_by", str))
     code = source_of(chain)
     assert code.count("for ") == 2  # over chunks, and over the records of a chunk
+    assert "parts" not in code
     assert "yield" not in code
 
 
@@ -156,10 +158,60 @@ def test_any_number_of_partition_steps_can_be_chained(stage: StageRunner) -> Non
     assert stage.records(chain, [pickled(0)]) == [60]
 
 
-def test_a_long_result_is_kept_in_several_blocks(stage: StageRunner) -> None:
-    result = stage.run(steps(op("flat_map", range)), ToBlocks(), [pickled(RECORDS_BUFFERED_MAX, 5)])
-    assert [ref.records for ref in result.outputs] == [RECORDS_BUFFERED_MAX, 5]
-    assert result.records_out == RECORDS_BUFFERED_MAX + 5
+def test_a_long_result_is_kept_in_pieces_that_are_quick_to_read(stage: StageRunner) -> None:
+    result = stage.run(steps(op("flat_map", range)), ToBlocks(), [pickled(2 * RECORDS_BUFFERED_MAX, 5)])
+    (ref,) = result.outputs
+    assert ref.records == result.records_out == 2 * RECORDS_BUFFERED_MAX + 5
+    assert [len(chunk) for chunk in read_chunks(ref)] == [RECORDS_BUFFERED_MAX] * 2 + [5]
+    assert records_of([ref]) == [*range(2 * RECORDS_BUFFERED_MAX), *range(5)]
+
+
+def test_a_very_long_result_is_kept_in_several_blocks(
+    stage: StageRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiostream_engine.executors.stage.BLOCK_BYTES", 20_000)
+    result = stage.run(steps(op("flat_map", range)), ToBlocks(), [pickled(10 * RECORDS_BUFFERED_MAX)])
+    assert len(result.outputs) > 2
+    assert records_of(result.outputs) == list(range(10 * RECORDS_BUFFERED_MAX))
+
+
+def test_a_record_that_explodes_is_handed_on_piece_by_piece(stage: StageRunner) -> None:
+    """G5: what one record becomes need not fit in memory, as long as the blocks do."""
+
+    class Counted:
+        count = peak = 0
+
+        def __init__(self) -> None:
+            Counted.count += 1
+            Counted.peak = max(Counted.peak, Counted.count)
+
+        def __del__(self) -> None:
+            Counted.count -= 1
+
+        def __reduce__(self) -> Any:
+            return int, ()
+
+    def explode(n: int) -> Iterator[Counted]:
+        return (Counted() for _ in range(n))
+
+    for chain in (
+        steps(op("flat_map", explode)),
+        steps(op("flat_map", lambda n: [n // 2, n // 2]), op("flat_map", explode), op("map", lambda x: x)),
+        steps(partition_op(lambda records: (x for n in records for x in explode(n)))),
+    ):
+        Counted.peak = Counted.count
+        assert stage.records(chain, [pickled(10 * RECORDS_BUFFERED_MAX)]) == [0] * 10 * RECORDS_BUFFERED_MAX
+        assert Counted.peak <= 2 * RECORDS_BUFFERED_MAX
+
+
+@pytest.mark.parametrize("how", [None, combiner(min, map_side=False)], ids=["moved", "combined later"])
+def test_a_long_segment_of_a_shuffle_is_read_in_pieces(stage: StageRunner, how: Combiner | None) -> None:
+    pairs = [(n % 1000, n) for n in range(2 * RECORDS_BUFFERED_MAX + 5)]
+    result = stage.run(PICKLES, ToBuckets(HashPartitioner(1), how), [pickled(*pairs)])
+    (ref,) = result.outputs
+    assert [len(chunk) for chunk in read_chunks(ref)] == [RECORDS_BUFFERED_MAX] * 2 + [5]
+    merged = stage.records(Merge(how), [ref])
+    assert merged == (pairs if how is None else [(n, n) for n in range(1000)])
 
 
 # -- terminals -------------------------------------------------------------------------------------
