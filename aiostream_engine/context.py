@@ -115,6 +115,7 @@ class StreamingContext(SourceMethods):
         self._running_inputs: Inputs | None = None
         self._translator: Translator | None = None
         self._driver: StreamDriver | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._started = asyncio.Event()  # set when start() is over, however it went
         self._stopping: asyncio.Task[bool] | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -271,7 +272,14 @@ class StreamingContext(SourceMethods):
         """INITIALIZED, ACTIVE or STOPPED; there is no way back."""
         return self._state
 
+    def _check_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise LifecycleError("this stream belongs to another event loop: use it where it was started")
+
     async def __aenter__(self) -> Self:
+        self._check_loop()
         if self._owns_engine:
             await self.engine.start()
         return self
@@ -286,6 +294,7 @@ class StreamingContext(SourceMethods):
         is opened, LifecycleError after stop. When it fails, everything is closed and the context is
         stopped. Starting an active context does nothing but warn (row CTX-5).
         """
+        self._check_loop()
         if self._state is ContextState.ACTIVE:
             _log.warning("start() of a stream that is active: nothing to do")
             return
@@ -435,6 +444,9 @@ class StreamingContext(SourceMethods):
         May be called in any state, again, and from inside of a batch or a listener, where it returns
         False at once and the stop goes on behind. Cancelling the call does not cancel the stop.
         """
+        self._check_loop()
+        if timeout_s is not None and not timeout_s >= 0:
+            raise OptionError(f"timeout_s is {timeout_s!r}: it must be at least 0")
         if self._stopping is None:
             self._begin_stop(graceful, self.scheduler.stop_timeout_s if timeout_s is None else timeout_s)
         elif not graceful and self._driver is not None and not self._stopping.done():
@@ -511,6 +523,7 @@ class StreamingContext(SourceMethods):
 
         Raises what made the stream fail, at every call (row CTX-15), and LifecycleError before start.
         """
+        self._check_loop()
         self._check_started("await_termination")
         if timeout_s is None:
             self._tell_of_waiting()
