@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 COMMITS_KEPT = 1000
 _INTEGER_MAX = 2**63 - 1
+_STORED = frozenset({type(None), bool, float, str, bytes})
 _OWN_TABLES = """
 create table if not exists aiostream_commits (
     sink text not null, batch_id integer not null, time_ms integer not null, rows integer not null,
@@ -172,11 +173,12 @@ class SqliteSink(TransactionalSink):
 
     def _stage(self, connection: sqlite3.Connection, key: WriteKey, chunks: list[list[Any]]) -> None:
         place = (self.name, int(key.time), key.batch_id, key.partition)
-        contents = [msgspec.msgpack.encode([_plain(record) for record in chunk]) for chunk in chunks]
+        plain = [[_plain(record) for record in chunk] for chunk in chunks]
+        contents = [msgspec.msgpack.encode(chunk) for chunk in plain]
         with _transaction(connection):
             if self._check:
                 connection.execute("savepoint aiostream_check")
-                self._apply(connection, chunks)
+                self._apply(connection, plain)
                 connection.execute("rollback to aiostream_check")
             connection.execute(
                 "delete from aiostream_staged where (sink, time_ms, batch_id, partition) = (?, ?, ?, ?)",
@@ -276,7 +278,15 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _plain(record: Any) -> Any:
-    """The record as a list or dict of values that SQLite stores. Raises TypeError for others."""
+    """The record as a list, tuple or dict of values that SQLite stores. Raises TypeError for others."""
+    if type(record) in (tuple, list):
+        for value in record:
+            if type(value) not in _STORED and not (
+                type(value) is int and -_INTEGER_MAX <= value <= _INTEGER_MAX
+            ):
+                break
+        else:
+            return record  # the common case, without a copy
     if isinstance(record, Mapping):
         return {name: _value(value, record) for name, value in record.items()}
     if isinstance(record, Sequence) and not isinstance(record, str | bytes):
@@ -302,15 +312,16 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _inserts(table: str, chunk: Sequence[Any]) -> Iterator[tuple[str, list[list[Any]]]]:
-    """Statements with their records, in order; neighbours of the same shape share one."""
-    for (names, width), records in itertools.groupby(chunk, _shape):
+def _inserts(table: str, chunk: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Statements with their plain records, in order; neighbours of the same shape share one."""
+    for (names, width), group in itertools.groupby(chunk, _shape):
+        records = list(group)
         columns = f" ({', '.join(map(_quoted, names))})" if names else ""
         marks = ", ".join("?" * width)
-        rows = [list(record.values() if names else record) for record in records]
+        rows = [list(record.values()) for record in records] if names else records
         yield f"insert into {table}{columns} values ({marks})", rows
 
 
 def _shape(record: Any) -> tuple[tuple[str, ...], int]:
     """Names and number of the columns that a record fills."""
-    return tuple(record) if isinstance(record, Mapping) else (), len(record)
+    return tuple(record) if type(record) is dict else (), len(record)
