@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,16 +58,21 @@ class Feeder:
         temporary.write_text(text)
         os.rename(temporary, path)
 
-    def start(self, master: str, environment: Mapping[str, str] = {}) -> subprocess.Popen[str]:
-        """A driver, in a process of its own."""
-        return subprocess.Popen(
+    @contextmanager
+    def start(self, master: str, environment: Mapping[str, str] = {}) -> Iterator[subprocess.Popen[str]]:
+        """A driver, in a process of its own; one that is still there at the end is killed."""
+        with subprocess.Popen(
             [sys.executable, str(APP), str(self.base), master],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     # -- judging -------------------------------------------------------------------------------
 
