@@ -89,9 +89,14 @@ class Outputs:
         """``f(rdd)`` or ``f(rdd, time)`` for each batch, in the driver (row OUT-4).
 
         An ``async def`` function is awaited. A plain one runs in a thread, so that it may block, and
-        cannot await the RDD's actions. It is called for empty batches too.
+        cannot await the RDD's actions; what blocks for ever holds up a stop until its deadline, and the
+        thread until the program ends. It is called for empty batches too.
         """
         call = call_with_time(f, "foreach_rdd")
+        if inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f):
+            raise OptionError(
+                f"foreach_rdd: {describe_callable(f)} contains yield, so its body would never run"
+            )
         is_async = is_coroutine_function(f)
 
         async def run(rdd: RDD[Any], batch: Batch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .errors import GraphError
@@ -177,7 +177,7 @@ class WindowsAndState:
         self,
         f: Callable[..., Any],
         partitions: int | None = None,
-        initial: RDD[Any] | Iterable[tuple[Any, Any]] | None = None,
+        initial: RDD[Any] | Mapping[Any, Any] | Iterable[tuple[Any, Any]] | None = None,
         *,
         partitioner: Partitioner | None = None,
         with_time: bool = False,
@@ -189,7 +189,7 @@ class WindowsAndState:
         None removes the key. Yields the whole state each batch (rows UST-1 … UST-9); the cost grows
         with the number of keys: :meth:`map_with_state` costs only the touched ones.
         with_time, with_key: lead the arguments by the batch time in milliseconds, by the key.
-        initial: pairs that the first batch starts from.
+        initial: pairs, or a mapping, that the first batch starts from.
         """
         step = name or "update_state_by_key"
         spec = UpdateState(as_fn(f, step), with_time, with_key)
@@ -200,7 +200,7 @@ class WindowsAndState:
         f: Callable[[Any, Any, State[Any]], Any] | Callable[[int, Any, Any, State[Any]], Any],
         *,
         timeout_s: float | None = None,
-        initial: RDD[Any] | Iterable[tuple[Any, Any]] | None = None,
+        initial: RDD[Any] | Mapping[Any, Any] | Iterable[tuple[Any, Any]] | None = None,
         partitions: int | None = None,
         partitioner: Partitioner | None = None,
         with_time: bool = False,
@@ -221,6 +221,11 @@ class WindowsAndState:
     def _state(
         self, step: str, spec: Any, partitioner: Partitioner, initial: Any, named: bool
     ) -> DStream[Any]:
+        if isinstance(initial, Mapping):
+            initial = initial.items()
+        is_rdd = hasattr(initial, "node")
+        if is_rdd and initial.context is not self.context.engine:
+            raise GraphError(f"{step!r}: the initial state is an RDD of another context")
         return self.context._stream(
             StateStream(
                 name=step,
@@ -229,7 +234,7 @@ class WindowsAndState:
                 spec=spec,
                 state_id=self.context._state_id(step),
                 partitioner=partitioner,
-                initial=initial if initial is None or hasattr(initial, "node") else list(initial),
+                initial=initial if initial is None or is_rdd else list(initial),
                 named=named,
             )
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aiostream_engine import DStream, StreamingContext
+from aiostream_engine import DStream, EngineContext, StreamingContext
 from aiostream_engine.errors import BlocksReleasedError, GraphError, LifecycleError, OptionError, StepError
 from aiostream_engine.operators.partitioners import HashPartitioner
 from aiostream_engine.testing import PAUSE, run_batches
@@ -203,6 +203,13 @@ async def test_transform_must_give_an_rdd():
     """TR-10."""
     with pytest.raises(GraphError, match="must return an RDD or None, not list"):
         await run_batches(lambda s: s.transform(lambda rdd: [1]), [[1]])
+
+
+async def test_an_rdd_of_another_context_is_refused():
+    """TR-10."""
+    async with EngineContext("local") as other:
+        with pytest.raises(GraphError, match="another context"):
+            await run_batches(lambda s: s.transform(lambda rdd: other.parallelize([1])), [[1]])
 
 
 async def test_transform_with_gets_both_rdds_and_an_empty_one_for_a_missing():
@@ -468,8 +475,6 @@ async def test_memory_is_flat_however_many_batches_run():
 
 async def test_nothing_of_a_stream_stays_on_an_engine_that_lives_on():
     """DS-7, CTX-10: on a shared engine."""
-    from aiostream_engine import EngineContext
-
     async with EngineContext("local") as engine:
         for _ in range(2):
             stage = Stage([[("k", "x" * 100_000)] for _ in range(9)], engine=engine)

@@ -210,6 +210,21 @@ def test_foreach_rdd_refuses_at_the_definition_what_it_cannot_call(bad: Any):
         Stage().stream.foreach_rdd(bad)
 
 
+def _generates(rdd: Any) -> Any:
+    yield rdd
+
+
+async def _generates_async(rdd: Any) -> Any:
+    yield rdd
+
+
+@pytest.mark.parametrize("bad", [_generates, _generates_async])
+def test_foreach_rdd_refuses_a_function_whose_body_would_never_run(bad: Any):
+    """OUT-4."""
+    with pytest.raises(OptionError, match="contains yield"):
+        Stage().stream.foreach_rdd(bad)
+
+
 async def test_a_plain_function_may_block_and_does_not_stop_the_loop():
     """OUT-4, G6: it runs in a thread."""
     stage = Stage([[1]])

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from aiostream_engine import DStream
-from aiostream_engine.errors import GraphError, OptionError, StepError
+from aiostream_engine import DStream, EngineContext
+from aiostream_engine.errors import BadKeyError, GraphError, OptionError, StepError
 from aiostream_engine.operators.function import Fn
 from aiostream_engine.operators.partitioners import HashPartitioner
 from aiostream_engine.state.specs import FilteredInverseWindow, InverseWindow, StateFailure, UpdateState
@@ -800,3 +800,78 @@ async def test_a_record_that_makes_no_state_starts_no_time():
         [[("a", 1)], [], [], []],
     )
     assert given == [[False], [], [], []]
+
+
+@pytest.mark.parametrize("method", ["update_state_by_key", "map_with_state"])
+async def test_the_initial_state_may_be_a_mapping_and_must_be_of_the_same_context(method: str):
+    """UST-3, MWS-5."""
+
+    def keep(*arguments: Any) -> Any:
+        return arguments[-1] if method == "update_state_by_key" else arguments[-1].get()
+
+    given = await play(lambda s: getattr(s, method)(keep, initial={"a": 5}), [[("a", 1)]])
+    assert given == ([[("a", 5)]] if method == "update_state_by_key" else [[5]])
+    with pytest.raises(GraphError, match="another context"):
+        getattr(Stage().stream, method)(keep, initial=EngineContext("local").parallelize([("a", 1)]))
+
+
+async def test_a_state_that_is_changed_in_place_does_not_change_what_was_seen_before():
+    """H12, MWS-12: a window over the state has each batch's own view."""
+
+    def append(new: list[int], old: list[int] | None) -> list[int]:
+        state = [] if old is None else old
+        state.extend(new)
+        return state
+
+    given = await play(
+        lambda s: s.update_state_by_key(append).window(3), [[("a", 1)], [("a", 2)], [("a", 3)]]
+    )
+    assert sorted(given[2]) == [("a", [1]), ("a", [1, 2]), ("a", [1, 2, 3])]
+
+
+@pytest.mark.parametrize("key", [float("nan"), [1], {"a": 1}, object()])
+async def test_a_key_that_cannot_be_placed_is_an_error_that_names_step_and_record(key: Any):
+    """H9."""
+    with pytest.raises(BadKeyError) as caught:
+        await run_batches(
+            lambda s: s.map(lambda x: (x, 1), name="make keys").update_state_by_key(total, 2),
+            [[key]],
+            partitions=1,
+        )
+    assert "make keys" in str(caught.value)
+    assert "record:" in str(caught.value)
+
+
+async def test_equal_keys_of_different_types_are_one_key():
+    """H9: as in a dict."""
+    given = await run_batches(
+        lambda s: s.update_state_by_key(total, 3), [[(1, 1)], [(1.0, 1)], [(True, 1)], [("1", 5)]]
+    )
+    assert dict(given[2] or []) == {1: 3}
+    assert dict(given[3] or []) == {1: 3, "1": 5}
+
+
+async def test_one_key_with_nearly_all_records_is_counted_right():
+    """G3."""
+    records = [("hot" if n % 100 else f"cold{n}", 1) for n in range(20_000)]
+    given = await run_batches(
+        lambda s: s.update_state_by_key(total), [records, records], parallelism=4, partitions=4
+    )
+    state = dict(given[1] or [])
+    assert (state["hot"], len(state), set(state.values())) == (39_600, 201, {39_600, 2})
+
+
+async def test_a_large_state_costs_only_its_touched_keys():
+    """G4, MWS-1: scaled down."""
+    stage = Stage([[(n, n) for n in range(50_000)], [(7, 1)], [(7, 1)]], partitions=1)
+    calls = stage.ssc.engine.accumulator(0)
+
+    def count(key: int, value: int, state: Any) -> None:
+        calls.add(1)
+        state.update(state.get(0) + value)
+
+    stage.look(stage.stream.map_with_state(count).count())
+    async with stage.started():
+        await stage.batch(3)
+        assert [state.keys for state in stage.ssc.engine.statistics().states] == [50_000]
+    assert calls.value == 50_002

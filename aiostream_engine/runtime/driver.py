@@ -209,13 +209,18 @@ class StreamDriver:
         if tick.missed:
             self._emit(TicksCoalesced(self._now_ms(), tick.missed, tick.late_s))
         contents, infos = await self._inputs.cut(tick.time)
+        if self._machine.halted:  # a batch failed meanwhile: these records are in none
+            self._inputs.discard(contents)
+            return
         await self._begin(tick, contents, infos)
+        if isinstance(self._trigger, DataTrigger) and self._inputs.pending:
+            self._trigger.notify()  # a source that gives only so much a batch has more
 
     async def _begin(self, tick: Tick, contents: Sequence[BatchInput], infos: tuple[InputInfo, ...]) -> None:
         batch, instructions = self._machine.cut(tick.time, tick.missed)
-        await self._protocol.begin(batch, contents)
         for node, content in zip(self._inputs.nodes, contents, strict=True):
             self._translator.add_input(node, batch.time, content)
+        await self._protocol.begin(batch, contents)
         self._submitted(batch, infos)
         await self._perform(instructions)
 
@@ -423,7 +428,8 @@ class StreamDriver:
             await asyncio.wait({self._loop_task})
         while self._inputs.pending and not self._machine.halted:
             await self._wait_may_cut()
-            await self._cut(self._extra_tick())
+            if not self._machine.halted:
+                await self._cut(self._extra_tick())
             await self._wait_idle()
 
     def _extra_tick(self) -> Tick:

@@ -104,14 +104,18 @@ class Inputs:
             for node in self.nodes:
                 contents.append(await node.source.cut(time))
         except BaseException:  # what the others gave is in no batch
-            for content in contents:
-                self._directory.ledger.release(content.blocks)
+            self.discard(contents)
             raise
         if self._leftovers:
             contents = [
                 self._with_leftovers(node, item) for node, item in zip(self.nodes, contents, strict=True)
             ]
         return contents, self.describe(contents)
+
+    def discard(self, contents: Sequence[BatchInput]) -> None:
+        """Let go of what was cut and is in no batch."""
+        for content in contents:
+            self._directory.ledger.release(content.blocks)
 
     def take_over(self, leftovers: dict[str, list[BlockRef]]) -> None:
         """Blocks of an earlier run that no batch held: the next cut gives them first."""

@@ -234,6 +234,8 @@ class Translator:
             raise GraphError(
                 f"transform {node.name!r} must return an RDD or None, not {type(result).__name__}"
             )
+        if result is not None and result.context is not self._factory:
+            raise GraphError(f"transform {node.name!r} returned an RDD of another context")
         return result
 
     async def _window(self, node: WindowStream, batch: Batch) -> Any | None:

@@ -10,6 +10,7 @@ import pytest
 from aiostream_engine import StreamingContext
 from aiostream_engine.config import SchedulerConfig
 from aiostream_engine.observe.events import BatchCompleted, BatchStarted, BatchSubmitted, TicksCoalesced
+from aiostream_engine.sources.queue import QueueSource
 from aiostream_engine.testing import RAISE, ScriptedSource
 from aiostream_engine.types import BatchTime, ContextState
 from tests.stage import DEADLINE_S, Stage
@@ -330,3 +331,43 @@ async def test_a_driver_of_real_time_ticks_by_itself():
     assert len(seen) >= 5
     assert all(time % 10 == 0 for time in seen)
     assert seen == sorted(set(seen))
+
+
+async def test_the_data_trigger_goes_on_while_a_source_has_more():
+    source = QueueSource()
+    stage = Stage(interval=3600, scheduler=SchedulerConfig(trigger="data", gap_min_s=0))
+    stage.look(stage.ssc.from_source(source))
+    async with stage.started():
+        await stage.clock.settle()
+        for number in range(5):
+            source.put([number])
+        await stage.until(lambda: len(stage.records) >= 5)
+    assert [records for records in stage.records if records] == [[0], [1], [2], [3], [4]]
+
+
+async def test_what_was_cut_while_a_batch_failed_is_freed():
+    cutting, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(ScriptedSource):
+        async def cut(self, time: BatchTime) -> Any:
+            content = await super().cut(time)
+            if time == 2000:
+                cutting.set()
+                await go_on.wait()
+            return content
+
+    stage, gates = Stage(), Gates()
+    stage.ssc.from_source(Slow([["a"], ["x" * 100_000]])).foreach_rdd(gates)
+    async with stage.ssc:
+        await stage.ssc.start()
+        ledger = stage.ssc.engine.directory.ledger
+        await stage.clock.advance(1)
+        await stage.clock.advance(1)
+        assert cutting.is_set()
+        assert ledger.statistics().files == 1
+        gates.let_go(1, ValueError("first"))
+        await stage.clock.settle()
+        go_on.set()
+        with pytest.raises(ValueError, match="first"):
+            await stage.ssc.await_termination(DEADLINE_S)
+        assert ledger.statistics().files == 0
