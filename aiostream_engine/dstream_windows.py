@@ -183,6 +183,8 @@ class WindowsAndState:
         with_time: bool = False,
         with_key: bool = False,
         name: str | None = None,
+        state_version: int = 1,
+        migrate: Callable[[int, Any, Any], Any] | None = None,
     ) -> DStream[Any]:
         """A state for each key: ``f(new values, old state or None)``, **in every batch for every key**.
 
@@ -190,10 +192,12 @@ class WindowsAndState:
         with the number of keys: :meth:`map_with_state` costs only the touched ones.
         with_time, with_key: lead the arguments by the batch time in milliseconds, by the key.
         initial: pairs, or a mapping, that the first batch starts from.
+        state_version, migrate: as in :meth:`map_with_state`.
         """
         step = name or "update_state_by_key"
         spec = UpdateState(as_fn(f, step), with_time, with_key)
-        return self._state(step, spec, self._partitioner(partitions, partitioner), initial, name is not None)
+        place = self._partitioner(partitions, partitioner)
+        return self._state(step, spec, place, initial, name is not None, state_version, migrate)
 
     def map_with_state(
         self,
@@ -205,6 +209,8 @@ class WindowsAndState:
         partitioner: Partitioner | None = None,
         with_time: bool = False,
         name: str | None = None,
+        state_version: int = 1,
+        migrate: Callable[[int, Any, Any], Any] | None = None,
     ) -> DStream[Any]:
         """``f(key, value, state)`` for each record, in order within a partition (rows MWS-1 … MWS-8).
 
@@ -212,14 +218,25 @@ class WindowsAndState:
         ``is_timing_out``. timeout_s: a key without records for longer is handed to ``f`` once more,
         with value None, and removed; looked for in every batch.
         with_time: lead the arguments by the batch time in milliseconds; results that are None are dropped.
+        state_version: number of the form in which ``f`` keeps its state: count it up when that changes. A
+        checkpoint directory of another version is refused, unless ``migrate(old version, key, state)``
+        gives the state in the new form, or None to drop the key; it is called at start, in the driver.
         """
         step = name or "map_with_state"
         timeout_ms = None if timeout_s is None else milliseconds("timeout_s", timeout_s)
         spec = MapWithState(as_fn(f, step), timeout_ms, with_time)
-        return self._state(step, spec, self._partitioner(partitions, partitioner), initial, name is not None)
+        place = self._partitioner(partitions, partitioner)
+        return self._state(step, spec, place, initial, name is not None, state_version, migrate)
 
     def _state(
-        self, step: str, spec: Any, partitioner: Partitioner, initial: Any, named: bool
+        self,
+        step: str,
+        spec: Any,
+        partitioner: Partitioner,
+        initial: Any,
+        named: bool,
+        schema: int,
+        migrate: Callable[[int, Any, Any], Any] | None,
     ) -> DStream[Any]:
         if isinstance(initial, Mapping):
             initial = initial.items()
@@ -236,6 +253,8 @@ class WindowsAndState:
                 partitioner=partitioner,
                 initial=initial if initial is None or is_rdd else list(initial),
                 named=named,
+                schema=schema,
+                migrate=migrate,
             )
         )
 

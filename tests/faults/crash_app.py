@@ -53,7 +53,7 @@ async def main(base: Path, master: str) -> None:
             FileSource(base / "in", files_per_batch_max=1, follow=False, order="name", list_interval_s=0),
             name="numbers",
         )
-        pairs = numbers.map(lambda line: (int(line) % KEYS, int(line)))
+        pairs = numbers.map(lambda line: (f"key {int(line) % KEYS}", int(line)))
         sums = pairs.map_with_state(running_sum, name="sums")
         sums.to(JsonLinesFileSink(base / "out" / "keyed", durable=False), name="keyed")
         sums.to(TwoPhaseFileSink(base / "out" / "staged", durable=False), name="staged")

@@ -124,8 +124,6 @@ async def test_a_copy_of_a_directory_in_use_is_a_stream_of_its_own(tmp_path: Pat
     shutil.copytree(tmp_path / "cp", tmp_path / "copy")
     expected = await expected_outputs(str(tmp_path / "expected"), script(6))
     for directory in (tmp_path / "cp", tmp_path / "copy"):
-        branch = World(
-            str(directory), script(6), outside=copy.deepcopy(world.outside), time_s=world.time_s
-        )
+        branch = World(str(directory), script(6), outside=copy.deepcopy(world.outside), time_s=world.time_s)
         assert await branch.run() is None
         assert branch.outputs() == expected

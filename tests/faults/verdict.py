@@ -103,8 +103,8 @@ class Feeder:
 
     def _judge_records(self, verdict: Verdict, batches: dict[int, list[Any]]) -> None:
         counts: Counter[int] = Counter()
-        sums: Counter[int] = Counter()
-        last: dict[int, int] = {}
+        sums: Counter[str] = Counter()
+        last: dict[str, int] = {}
         for label in sorted(batches):
             for key, value, total in batches[label]:
                 counts[value] += 1
@@ -120,11 +120,13 @@ class Feeder:
         totals, counts = self._batches("totals"), self._batches("counts")
         for label, pairs in totals.items():
             window = [record for at in batches if label - length < at <= label for record in batches[at]]
-            expected: Counter[int] = Counter()
+            expected: Counter[str] = Counter()
             for key, value, _ in window:
                 expected[key] += value
             found = dict(pairs)
-            verdict.wrong_windows += any(found.get(key, 0) != expected[key] for key in range(KEYS))
+            verdict.wrong_windows += any(
+                found.get(key, 0) != expected[key] for key in [f"key {n}" for n in range(KEYS)]
+            )
             if label in counts:
                 verdict.wrong_windows += counts[label] != [len(window)]
 

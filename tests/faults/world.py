@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiostream_engine.config import CheckpointConfig, SchedulerConfig
 from aiostream_engine.context import StreamingContext
+from aiostream_engine.dstream import DStream
 from aiostream_engine.durable.files import Files
 from aiostream_engine.errors import AiostreamError
 from aiostream_engine.sinks.base import IdempotentSink, Records, TransactionalSink, WriteKey
@@ -23,6 +24,11 @@ from aiostream_engine.types import BatchTime, ContextState
 
 INTERVAL_S = 1.0
 KEY = b"a key for tests, not a secret"
+
+
+class Crash(Exception):
+    """Stands for the end of the driver at some place."""
+
 
 Outputs = dict[tuple[str, int], list[Any]]  # sink, label -> records in any order
 
@@ -120,30 +126,33 @@ def script(batches: int, records: int = 6) -> list[list[tuple[int, int]]]:
     ]
 
 
+def standard_program(pairs: DStream[Any], outside: Outside) -> None:
+    """Keyed sums to both kinds of sinks, a window with an inverse, and a plain one."""
+    sums = pairs.map_with_state(running_sum, name="sums")
+    sums.to(KeyedSink(outside, "keyed"))
+    sums.to(StagingSink(outside, "staged"))
+    totals = pairs.reduce_by_key_and_window(operator.add, operator.sub, 3.0, 1.0, name="totals")
+    totals.to(KeyedSink(outside, "totals"))
+    pairs.window(2.0, 2.0, name="pairs of two").count().to(StagingSink(outside, "counts"))
+
+
+Program = Callable[[DStream[Any], Outside], None]
+
+
 @dataclass
 class World:
-    """A script, and the outside."""
+    """A script, the program, and the outside."""
 
     directory: str
-    items: list[list[tuple[int, int]]]
+    items: Sequence[Any]
     outside: Outside = field(default_factory=Outside)
+    program: Program = standard_program
+    source_name: str = "script"
     master: str = "local"
     parallelism: int = 2
     time_s: float = 0.0
     errors: list[BaseException] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
-
-    def build(self, ssc: StreamingContext) -> ScriptedReplayableSource:
-        """Keyed sums to both kinds of sinks, a window with an inverse, and a plain one."""
-        source = ScriptedReplayableSource(self.items, name="script", partitions=2)
-        pairs = ssc.from_source(source)
-        sums = pairs.map_with_state(running_sum, name="sums")
-        sums.to(KeyedSink(self.outside, "keyed"))
-        sums.to(StagingSink(self.outside, "staged"))
-        totals = pairs.reduce_by_key_and_window(operator.add, operator.sub, 3.0, 1.0, name="totals")
-        totals.to(KeyedSink(self.outside, "totals"))
-        pairs.window(2.0, 2.0, name="pairs of two").count().to(StagingSink(self.outside, "counts"))
-        return source
 
     async def run(self, files: Files | None = None, *, upto: int | None = None) -> BaseException | None:
         """One life of a driver: until ``upto`` items of the script are committed, or it fails."""
@@ -161,13 +170,14 @@ class World:
         )
         if files is not None:
             use_files(ssc, files)
-        source = self.build(ssc)
+        source = ScriptedReplayableSource(self.items, name=self.source_name, partitions=2)
+        self.program(ssc.from_source(source), self.outside)
         try:
             async with ssc:
                 await ssc.start()
                 await self._play(ssc, clock, source, end)
             await ssc.await_termination()
-        except (AiostreamError, ConnectionError, AssertionError) as error:
+        except (AiostreamError, ConnectionError, AssertionError, Crash) as error:
             self.errors.append(error)
             return error
         return None
@@ -194,7 +204,7 @@ class World:
         return int(max(source.commits, default=0)) // int(INTERVAL_S * 1000)
 
 
-async def expected_outputs(directory: str, items: list[list[tuple[int, int]]], **options: Any) -> Outputs:
+async def expected_outputs(directory: str, items: Sequence[Any], **options: Any) -> Outputs:
     """What comes of a script when nothing fails."""
     world = World(directory, items, **options)
     error = await asyncio.wait_for(world.run(), 60)
