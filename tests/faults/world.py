@@ -127,7 +127,8 @@ def script(batches: int, records: int = 6) -> list[list[tuple[int, int]]]:
 
 
 def standard_program(pairs: DStream[Any], outside: Outside) -> None:
-    """Keyed sums to both kinds of sinks, a window with an inverse, and a plain one."""
+    """Keyed sums to both kinds of sinks, a window with an inverse, a plain one, and a shuffle."""
+    pairs.reduce_by_key(operator.add).to(KeyedSink(outside, "reduced"))
     sums = pairs.map_with_state(running_sum, name="sums")
     sums.to(KeyedSink(outside, "keyed"))
     sums.to(StagingSink(outside, "staged"))
