@@ -29,6 +29,8 @@ from aiostream_engine.testing import ABORT, EOF, ManualClock, ScriptedSource
 from aiostream_engine.types import BatchTime, ContextState
 from tests.stage import DEADLINE_S, Stage
 
+pytestmark = pytest.mark.both_loops  # I10
+
 
 class Idle(EphemeralSource):
     """A source that gives nothing, and notes what is done with it."""

@@ -24,6 +24,8 @@ from aiostream_engine.testing.sink import VerifyingSink
 from aiostream_engine.types import BatchTime
 from tests.stage import DEADLINE_S, Stage
 
+pytestmark = pytest.mark.both_loops  # I10
+
 NOW = RetryPolicy(attempts_max=3, wait_s=0)
 
 

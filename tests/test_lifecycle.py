@@ -55,6 +55,7 @@ def is_free(stage: Stage) -> bool:
 # -- cancellation ----------------------------------------------------------------------------------
 
 
+@pytest.mark.both_loops
 @pytest.mark.parametrize("step", [*range(40), *range(40, 400, 9)])
 async def test_a_host_that_is_cancelled_anywhere_leaves_nothing_behind(step: int):
     """I3: after so many steps of the loop, whatever is awaited then."""
