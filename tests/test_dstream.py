@@ -487,6 +487,8 @@ async def test_nothing_of_a_stream_stays_on_an_engine_that_lives_on():
             assert stage.seen[BatchTime(3000)] == [("k", 3)]
         assert engine.statistics().blocks.files == 0
         assert engine.statistics().states == ()
+        assert await engine.parallelize([1]).map(lambda x: x).collect() == [1]
+        assert engine.runner.executor._environment.states == {}  # type: ignore[attr-defined]
 
 
 async def test_slice_gives_the_remembered_rdds_of_a_closed_range_of_labels():

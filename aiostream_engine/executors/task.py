@@ -75,6 +75,9 @@ class TaskEnvironment:
             if serial > self._dropped:
                 self.broadcast_values.pop(number, None)
                 self._dropped = serial
+        if self.states and (dropped := task.params.get("dropped_states")):
+            for key in [key for key in self.states if key[0] in dropped]:
+                del self.states[key]
         previous, _current = _current, self
         try:
             result = self._program(task.program)(self, task)

@@ -380,7 +380,7 @@ class _Execution:
             index,
             plan.states[0].partition % runner.executor.slots if plan.states else None,
             self._job.batch,
-            _params(plan),
+            _params(plan, runner.states.dropped),
             states,
             runner.dropped_broadcasts,
             spill=self._job.spill or ledger.bytes_held > runner.spill_above_bytes,
@@ -417,8 +417,10 @@ class _Execution:
                 raise error_of(result.failure, task)
 
 
-def _params(plan: PartitionPlan) -> dict[str, Any]:
+def _params(plan: PartitionPlan, dropped_states: tuple[str, ...]) -> dict[str, Any]:
     params: dict[str, Any] = {}
+    if dropped_states:
+        params["dropped_states"] = dropped_states
     if plan.states:
         params["state_steps"] = [use.step for use in plan.states]
     if plan.indices:

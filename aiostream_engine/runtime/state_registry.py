@@ -18,6 +18,8 @@ from .records import StateChange
 
 __all__ = ["StateRegistry", "StateStatistics"]
 
+DROPPED_MAX = 64  # each task carries them, so that every worker hears of them sooner or later
+
 CHAIN_BLOCKS_MAX = 2048
 CHAIN_BYTES_MIN = 4 * 1024 * 1024  # below this a longer chain is cheaper than a snapshot
 
@@ -68,6 +70,7 @@ class StateRegistry:
     def __init__(self, ledger: BlockLedger) -> None:
         self._ledger = ledger
         self._partitions: dict[tuple[str, int], _Partition] = {}
+        self.dropped: tuple[str, ...] = ()
         self._changes: list[StateChange] = []
         self.durable = False
 
@@ -236,7 +239,8 @@ class StateRegistry:
         }
 
     def drop(self, state_ids: Collection[str]) -> None:
-        """Forget states whose stream has ended."""
+        """Forget states whose stream has ended; workers hear of it with their next tasks."""
+        self.dropped = (*self.dropped, *sorted(state_ids))[-DROPPED_MAX:]
         for key in [key for key in self._partitions if key[0] in state_ids]:
             partition = self._partitions.pop(key)
             self._ledger.release([*partition.chain, *(partition.replaced or ())])
