@@ -8,6 +8,7 @@ import contextvars
 import logging
 import signal
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from aiostream_engine.errors import (
 from aiostream_engine.observe.events import ReceiverInfo, StreamingStopped
 from aiostream_engine.sinks.base import PlainSink
 from aiostream_engine.sources.base import BatchInput, EphemeralSource, SourceContext
-from aiostream_engine.testing import ABORT, EOF, ManualClock, ScriptedSource
+from aiostream_engine.testing import ABORT, EOF, ManualClock, ScriptedReplayableSource, ScriptedSource
 from aiostream_engine.types import BatchTime, ContextState
 from tests.stage import DEADLINE_S, Stage
 
@@ -899,6 +900,18 @@ async def test_the_promises_of_each_pair_are_logged_and_explained(caplog: pytest
         await stage.play(1)
     assert "at most once (no checkpoint directory)" in caplog.text
     assert "at most once" in stage.ssc.explain()
+
+
+def test_a_checkpoint_directory_changes_what_is_promised(tmp_path: Path):
+    """CTX-19."""
+    promises = []
+    for checkpoint in (None, str(tmp_path / "checkpoint")):
+        stage = Stage(checkpoint=checkpoint)
+        stage.ssc.from_source(ScriptedReplayableSource([], name="log")).foreach_rdd(print)
+        promises.append(stage.ssc.explain())
+    assert "at most once (no checkpoint directory)" in promises[0]
+    assert "at least once" in promises[1]
+    assert not (tmp_path / "checkpoint").exists()  # made at start
 
 
 # -- a good guest ----------------------------------------------------------------------------------

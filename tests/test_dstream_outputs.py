@@ -344,7 +344,7 @@ def text_of(directory: Path) -> str:
 
 
 async def test_text_files_are_a_directory_a_batch_also_for_empty_ones(tmp_path: Path):
-    """OUT-5."""
+    """OUT-5, OUT-7: named by the label in milliseconds, without a round trip through local time."""
     stage = Stage([["a", "b"], []])
     stage.stream.save_as_text_files(str(tmp_path / "words"), "txt")
     await stage.play(2)
