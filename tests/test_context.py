@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from aiostream_engine import EngineContext, StreamingContext
-from aiostream_engine.config import SchedulerConfig
+from aiostream_engine.config import RetryPolicy, SchedulerConfig
 from aiostream_engine.errors import (
     GraphError,
     LifecycleError,
@@ -692,8 +692,6 @@ async def test_a_source_that_gave_up_stops_the_stream_with_its_error():
     async def receive() -> Any:
         raise ConnectionError("refused")
         yield
-
-    from aiostream_engine.config import RetryPolicy
 
     clock = ManualClock()
     ssc = StreamingContext(1, "local", clock=clock)
