@@ -153,8 +153,8 @@ class CheckpointWriter:
             error: Exception | None = None
             try:
                 await self._patiently(entries)
-            except Exception as failure:
-                self._dead = error = failure
+            except (Exception, asyncio.CancelledError) as failure:
+                self._dead = error = _as_error(failure)
                 entries += self._waiting
                 self._waiting = []
             for entry in entries:
@@ -409,7 +409,12 @@ class CheckpointWriter:
                 self.directory.path,
                 CLOSE_TIMEOUT_S,
             )
-            close.cancel()
+            for task in (close, self._flusher):
+                if task is not None:
+                    task.cancel()
+            await asyncio.wait({close})
+            for call in (self._journal.close, self.directory.close):  # when the disk answers again
+                self._thread.submit(call)
         self._thread.shutdown(wait=False)
 
     async def _close(self) -> None:
@@ -422,6 +427,11 @@ class CheckpointWriter:
             _log.warning("the journal in %s was not closed well: %s", self.directory.path, error)
         finally:
             await self._in_thread(self.directory.close)
+
+
+def _as_error(failure: BaseException) -> Exception:
+    """What to tell the writers; a cancellation is the end of a disk that did not answer."""
+    return failure if isinstance(failure, Exception) else StorageError("the disk did not answer in time")
 
 
 def _retrieve(done: asyncio.Future[None]) -> None:

@@ -112,9 +112,12 @@ class FaultFiles(Files):
         """How many operations were asked for that count."""
         return sum(self._only is None or name in self._only for name in self.operations)
 
-    def fail(self, error: int = errno.EIO, *, fails: int = 1, after: int = 0) -> None:
-        """Let the next operations fail, ``after`` some that do not."""
+    def fail(
+        self, error: int = errno.EIO, *, fails: int = 1, after: int = 0, only: set[str] | None = None
+    ) -> None:
+        """Let the next operations fail, ``after`` some that do not; ``only`` as for the whole."""
         with self._lock:
+            self._only = only
             self._fail_at, self._fails, self._error = self.count + 1 + after, fails, error
 
     def heal(self) -> None:
