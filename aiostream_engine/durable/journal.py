@@ -85,11 +85,16 @@ class Journal:
         """Begin a group of records. Raises StorageError."""
         self._check()
         try:
-            if self._fd is None or self._size >= self._segment_bytes:
+            if self._fd is None or self._is_full:
                 self._next_segment()
         except OSError as error:
             raise self._failed(error) from error
         self._mark = (self.number, self._checksum, self._size)
+
+    @property
+    def _is_full(self) -> bool:
+        # One that holds no record yet is never followed by another: that would have the same name.
+        return self._size >= self._segment_bytes and self.number >= self._names[-1].first
 
     def append(self, kind: int, meta: bytes, payload: bytes | memoryview = b"") -> JournalRef:
         """Write a record of the group. Raises StorageError."""

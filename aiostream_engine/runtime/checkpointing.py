@@ -7,26 +7,22 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from ..blocks.directory import BlockDirectory
-from ..blocks.storage import read_bytes
 from ..config import CheckpointConfig
 from ..durable.checkpoint_directory import CheckpointDirectory
 from ..durable.crash import crash_point
 from ..durable.files import Files
 from ..durable.seal import Seal
 from ..errors import GraphError, StorageError
-from ..operators.partitioners import HashPartitioner
-from ..plan.graph import InputStream, InverseWindowStream, OutputNode, StateStream, StreamNode, WindowStream
+from ..plan.graph import InputStream, InverseWindowStream, OutputNode, StreamNode, WindowStream
 from ..sources.base import BatchInput, ReplayableSource, Source
 from ..types import BatchTime, BlockRef
 from .checkpoint import CheckpointWriter
 from .driver import StreamDriver
 from .inputs import Inputs
-from .recovered import Layout, Recovered, StateChains
+from .recovered import Recovered
 from .recovery import recover, step_of_state
-from .state_migration import Lookup, dealt_anew, migrated
+from .state_restoring import StateRestoring
 from .ticker import Tick
 from .translator import DatasetFactory, has_state
 
@@ -148,13 +144,11 @@ class CheckpointSession:
         interval_ms: int,
     ) -> None:
         """Put everything back as at the last commit, publish that again, and queue what was pending."""
-        recovered, runner = self.recovered, engine.runner
-        runner.states.durable = True
+        recovered = self.recovered
+        engine.runner.states.durable = True
         driver.translator.restore(recovered.commit.get("fired", {}), recovered.kept)
-        layout = self._layout(nodes, engine)
-        for node in nodes:
-            if has_state(node) and node.state_id in recovered.states:
-                await self._restore_state(node, recovered.states[node.state_id], layout, engine)
+        states = StateRestoring(recovered, nodes, engine, driver)
+        await states.restore()
         driver.inputs.take_over({name: list(blocks) for name, blocks in recovered.leftovers.items()})
         for item in driver.inputs.nodes:
             self._restore_source(item.name, item.source)
@@ -162,58 +156,9 @@ class CheckpointSession:
         if recovered.commit:
             time, tokens = BatchTime(recovered.time), recovered.commit["tokens"]
             await driver.protocol.redo(recovered.batch, time, tokens)
-        _Relaying(nodes, engine, driver, layout).begin(
-            recovered.batch, recovered.time, self._pending(driver.inputs)
-        )
+        then = states.use_recorded_layout()
+        driver.resume(recovered.batch, recovered.time, self._pending(driver.inputs), then)
         await self.writer.opened(zero_ms, interval_ms, self.dropped)
-
-    def _layout(self, nodes: Sequence[StreamNode], engine: DatasetFactory) -> Layout:
-        """Into how many partitions the last run cut batches: what is pending is run so (scenario B6)."""
-        recovered = self.recovered
-        layout = Layout(engine.default_parallelism)
-        if recovered.pending:
-            last = recovered.pending[-1].layout
-            layout = Layout(last.parallelism, dict(last.steps))
-        for state_id, found in recovered.states.items():
-            layout.steps.setdefault(step_of_state(state_id), found.partitions)
-        for node in nodes:
-            found_state = recovered.states.get(node.state_id) if has_state(node) else None
-            if has_state(node) and found_state is not None and not _lies_by_hash(node, found_state):
-                layout.steps[node.name] = node.partitioner.partitions
-        return layout
-
-    async def _restore_state(
-        self,
-        node: StateStream | InverseWindowStream,
-        found: StateChains,
-        layout: Layout,
-        engine: DatasetFactory,
-    ) -> None:
-        """Hand the chains of a state to the registry; in blocks of our own, so that the journal may go on."""
-        runner, partitions = engine.runner, layout.steps[node.name]
-        chains = {index: chain.blocks for index, chain in found.chains.items()}
-        schema, migrate = _schema_of(node)
-        if found.schema != schema and migrate is None:
-            raise GraphError(
-                f"the state of step {node.name!r} was written with version {found.schema}, the program has "
-                f"version {schema}: give migrate=, which makes the one from the other"
-            )
-        if found.schema != schema or not _lies_by_hash(node, found):
-            lookup = node.partitioner.lookup() if not _lies_by_hash(node, found) else _hash(partitions)
-            change = None
-            if found.schema != schema and migrate is not None:
-                change = migrated(migrate, found.schema)
-            payloads = await asyncio.to_thread(
-                dealt_anew, node.name, list(chains.values()), partitions, lookup, change
-            )
-            await _seed_anew(node.state_id, payloads, 1, self.recovered.time, engine)
-            return
-        for index, chain in found.chains.items():
-            blocks = await asyncio.to_thread(_copied, chain.blocks, runner.directory)
-            runner.directory.ledger.retain(blocks)
-            runner.states.seed(
-                node.state_id, index, found.partitions, chain.version, self.recovered.time, blocks
-            )
 
     def _restore_source(self, name: str, source: Source) -> None:
         position = self.recovered.positions.get(name)
@@ -241,86 +186,6 @@ class CheckpointSession:
     async def aclose(self) -> None:
         """Close the journal and unlock the directory."""
         await self.writer.aclose()
-
-
-@dataclass(slots=True)
-class _Relaying:
-    """Batches that were begun under another layout are finished under it; then the states are dealt anew."""
-
-    nodes: Sequence[StreamNode]
-    engine: DatasetFactory
-    driver: StreamDriver
-    layout: Layout
-
-    def begin(self, batch: int, time: int, pending: list[tuple[Tick, list[BatchInput]]]) -> None:
-        own = self.driver.translator.layout
-        steps = {name: count for name, count in self.layout.steps.items() if name in own.steps}
-        changed = any(count != own.steps[name] for name, count in steps.items())
-        if not changed and self.layout.parallelism == own.parallelism:
-            self.driver.resume(batch, time, pending)
-            return
-        self.driver.translator.use_layout(Layout(self.layout.parallelism, {**own.steps, **steps}))
-        self.engine.default_parallelism = self.layout.parallelism
-        self.driver.resume(batch, time, pending, lambda: self._end(own))
-
-    async def _end(self, own: Layout) -> None:
-        before = self.driver.translator.layout
-        self.driver.translator.use_layout(None)
-        self.engine.default_parallelism = own.parallelism
-        for node in self.nodes:
-            if has_state(node) and before.steps[node.name] != own.steps[node.name]:
-                await self._deal(node, before.steps[node.name])
-
-    async def _deal(self, node: StateStream | InverseWindowStream, before: int) -> None:
-        states, partitions = self.engine.runner.states, node.partitioner.partitions
-        chains = states.chains(node.state_id)
-        if not chains:
-            return
-        _log.info(
-            "the state of step %s is dealt anew from %d to %d partitions", node.name, before, partitions
-        )
-        blocks = [chain for _, chain in chains.values()]
-        payloads = await asyncio.to_thread(
-            dealt_anew, node.name, blocks, partitions, node.partitioner.lookup()
-        )
-        # Above any version that a worker may hold of a partition with the same number.
-        version = 2 + max(version for version, _ in chains.values())
-        time = self.driver.last_time
-        states.drop([node.state_id])
-        await _seed_anew(node.state_id, payloads, version, time, self.engine)
-
-
-async def _seed_anew(
-    state_id: str, payloads: Sequence[bytes], version: int, time: int, engine: DatasetFactory
-) -> None:
-    runner = engine.runner
-    for index, payload in enumerate(payloads):
-        path, _ = await asyncio.to_thread(runner.directory.writer.write, [payload])
-        block = BlockRef("pickle", None, path, 0, len(payload))
-        runner.directory.ledger.retain([block])
-        runner.states.seed(state_id, index, len(payloads), version, time, [block], write=True)
-
-
-def _copied(blocks: Sequence[BlockRef], directory: BlockDirectory) -> list[BlockRef]:
-    payloads = [read_bytes(block) for block in blocks]
-    path, offsets = directory.writer.write(payloads)
-    return [
-        BlockRef("pickle", None, path, offset, len(payload))
-        for offset, payload in zip(offsets, payloads, strict=True)
-    ]
-
-
-def _hash(partitions: int) -> Lookup:
-    return HashPartitioner(partitions).lookup()
-
-
-def _schema_of(node: StateStream | InverseWindowStream) -> tuple[int, Any]:
-    return (node.schema, node.migrate) if isinstance(node, StateStream) else (1, None)
-
-
-def _lies_by_hash(node: StateStream | InverseWindowStream, found: StateChains) -> bool:
-    """True when the keys of a stored state lie as the program expects, but for the number of partitions."""
-    return found.hashed and isinstance(node.partitioner, HashPartitioner)
 
 
 def _check_different(what: str, names: Sequence[str]) -> None:

@@ -154,6 +154,8 @@ class World:
     time_s: float = 0.0
     errors: list[BaseException] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
+    # A label for each item: none is left out.
+    scheduler: SchedulerConfig = field(default_factory=lambda: SchedulerConfig(missed_ticks="fire"))
 
     async def run(self, files: Files | None = None, *, upto: int | None = None) -> BaseException | None:
         """One life of a driver: until ``upto`` items of the script are committed, or it fails."""
@@ -166,7 +168,7 @@ class World:
             parallelism=self.parallelism,
             checkpoint=config,
             clock=clock,
-            scheduler=SchedulerConfig(missed_ticks="fire"),  # a label for each item
+            scheduler=self.scheduler,
             stop_when_finished=False,
         )
         if files is not None:
