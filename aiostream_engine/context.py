@@ -573,6 +573,7 @@ class StreamingContext(SourceMethods):
             failure=self._failure,
             statistics=self.statistics(),
             interval_s=self.interval_ms / 1000,
+            problem=self._session.writer.problem if self._session is not None else None,
         )
 
     def explain(self, stage: str | None = None) -> str:

@@ -56,10 +56,12 @@ def health_of(
     failure: BaseException | None,
     statistics: StatisticsSnapshot,
     interval_s: float,
+    problem: str | None = None,
 ) -> Health:
     """Health from the state of a context and its statistics.
 
-    running: batches are being cut. stopping: a stop is under way.
+    running: batches are being cut. stopping: a stop is under way. problem: something that holds the
+    stream up and may pass, such as a full disk.
     """
     if failure is not None:
         return Health(HealthState.FAILED, (f"{type(failure).__name__}: {failure}",))
@@ -69,7 +71,7 @@ def health_of(
         return Health(HealthState.STOPPING)
     if not running:
         return Health(HealthState.STARTING)
-    reasons = tuple(_reasons(statistics, interval_s))
+    reasons = (*(() if problem is None else (problem,)), *_reasons(statistics, interval_s))
     return Health(HealthState.DEGRADED if reasons else HealthState.READY, reasons)
 
 

@@ -201,9 +201,8 @@ def main() -> None:
             print(f"seed {seed}: {str(error)[:300]}")
             if options.trace:
                 traceback.print_exc()
-    print(
-        f"{options.seeds} seeds, {lives} lives with a fault, {time.monotonic() - began:.0f} s, failed: {failed}"
-    )
+    took = time.monotonic() - began
+    print(f"{options.seeds} seeds, {lives} lives with a fault, {took:.0f} s, failed: {failed}")
     sys.exit(bool(failed))
 
 
