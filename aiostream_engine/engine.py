@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self, TypeVar, cast
+from weakref import WeakValueDictionary
 
 from .blocks.directory import BlockDirectory, LedgerStatistics
 from .blocks.formats import RECORDS_PER_PIECE, encode_records
@@ -21,6 +22,7 @@ from .errors import ConfigurationError, GraphError, LifecycleError, OptionError,
 from .executors.base import Executor, ExecutorStatistics
 from .executors.shared import Accumulator, Broadcast, broadcast_payload
 from .observe.events import Event
+from .operators.partitioners import RoundRobin
 from .plan.nodes import Aligned, Node, Source, Union
 from .planner.programs import PlanCacheStatistics, ProgramCache
 from .planner.rules import RULES, Rule
@@ -95,7 +97,8 @@ class EngineContext:
         self._directory: BlockDirectory | None = None
         self._closed = False
         self._final: EngineStatistics | None = None
-        self._accumulators: dict[int, Accumulator[Any]] = {}
+        # Weak, so that one accumulator a batch does not add up; who reads it holds it.
+        self._accumulators: WeakValueDictionary[int, Accumulator[Any]] = WeakValueDictionary()
         self._counters: dict[str, int] = {}
         self._random = random.Random()
         self._streams = 0
@@ -262,7 +265,8 @@ class EngineContext:
         if len(nodes) == 1:
             return rdds[0]
         first = nodes[0].partitioner if nodes else None
-        if first is not None and all(node.partitioner == first for node in nodes):
+        by_key = first is not None and not isinstance(first, RoundRobin)
+        if by_key and all(node.partitioner == first for node in nodes):
             aligned = Aligned(
                 name="union", parents=tuple(nodes), partitions=nodes[0].partitions, partitioner=first
             )

@@ -471,7 +471,7 @@ class RDD(Actions, PairOperations, Generic[T]):
     @property
     def partitioner(self) -> Any:
         """How pairs are placed, None when that is not known."""
-        return self.node.partitioner
+        return None if isinstance(self.node.partitioner, RoundRobin) else self.node.partitioner
 
     def to_debug_string(self) -> str:
         """The lineage as an indented text."""

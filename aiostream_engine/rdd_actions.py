@@ -23,6 +23,7 @@ from .errors import AiostreamError, ConfigurationError, OptionError, Unpicklable
 from .operators import kernels
 from .operators.function import Fn, describe_callable, is_coroutine_function
 from .operators.kernels import kernel
+from .operators.partitioners import HashPartitioner
 from .operators.statistics import StatCounter
 from .operators.structure import CountTerminal, Terminal, ToBlocks, ToValue
 from .plan.emptiness import is_certainly_empty
@@ -105,6 +106,9 @@ class Actions:
                         yield record
                 job.release(since=held)
 
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self.iterate()
+
     async def collect_as_map(self) -> dict[Any, Any]:
         """The pairs as a dict; of equal keys the last one stays."""
         return dict(await self.collect())
@@ -185,10 +189,14 @@ class Actions:
         return drawn
 
     async def lookup(self, key: Any) -> list[Any]:
-        """The values of ``key``."""
-        return [
-            value for part in await self._values(kernel(kernels.looked_up, key), "lookup") for value in part
-        ]
+        """The values of ``key``; looks into one partition only where it is known which."""
+        terminal = ToValue("lookup", kernel(kernels.looked_up, key))
+        partitioner = self.node.partitioner
+        place = [partitioner.lookup()(key)] if isinstance(partitioner, HashPartitioner) else None
+        async with self.context.runner.job(self.context.current_batch) as job:
+            execution = await job.execution(self.node, terminal)
+            results = await execution.run(place)
+        return [value for part in await _decoded([result.value for result in results]) for value in part]
 
     # -- reductions ----------------------------------------------------------------------------
 

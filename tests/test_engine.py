@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import gzip
 import operator
 import os
@@ -306,6 +307,15 @@ async def test_an_accumulator_cannot_be_read_in_a_task(sc: EngineContext) -> Non
     total = sc.accumulator(0)
     with pytest.raises(StepError, match="cannot be read inside of a task"):
         await sc.range(1).map(lambda x: total.value).collect()
+
+
+async def test_an_accumulator_that_nobody_holds_is_forgotten(sc: EngineContext) -> None:
+    for _ in range(10):
+        total = sc.accumulator(0)
+        await sc.range(3).foreach(total.add)
+    assert total.value == 3
+    gc.collect()
+    assert len(sc._accumulators) == 1
 
 
 async def test_a_task_that_fails_adds_nothing(sc: EngineContext) -> None:

@@ -242,6 +242,12 @@ async def test_union_keeps_order_and_duplicates(sc: EngineContext) -> None:
     assert union.get_num_partitions() == 7
 
 
+async def test_a_union_of_parts_that_were_dealt_out_keeps_all_their_partitions(sc: EngineContext) -> None:
+    dealt = sc.range(4).repartition(2)
+    assert dealt.partitioner is None
+    assert dealt.union(sc.range(4).repartition(2)).get_num_partitions() == 4
+
+
 async def test_union_of_two_contexts_is_refused(sc: EngineContext) -> None:
     with pytest.raises(ValueError, match="one context"):
         sc.range(1).union(EngineContext("local").range(1))

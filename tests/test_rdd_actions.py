@@ -40,9 +40,7 @@ async def test_iterating_computes_one_partition_at_a_time(sc: EngineContext) -> 
         visited.add(1)
         return x
 
-    seen = []
-    async for record in sc.range(30, partitions=10).map(counted).iterate():
-        seen.append((record, visited.value))
+    seen = [(record, visited.value) async for record in sc.range(30, partitions=10).map(counted)]
     assert [record for record, _ in seen] == list(range(30))
     assert [count for _, count in seen] == [3 * (number // 3 + 1) for number in range(30)]
 
@@ -148,7 +146,10 @@ async def test_values_of_a_key_are_looked_up(sc: EngineContext) -> None:
     rdd = sc.parallelize([("a", 1), ("b", 2), ("a", 3)])
     assert await rdd.lookup("a") == [1, 3]
     assert await rdd.lookup("z") == []
-    assert await rdd.partition_by(4).lookup("b") == [2]
+    visited = sc.accumulator(0)
+    placed = rdd.partition_by(4).map_values(lambda v: (visited.add(1), v)[1])
+    assert await placed.lookup("b") == [2]
+    assert visited.value < 3  # only the partition of the key was computed
 
 
 # -- reductions --------------------------------------------------------------------------------------

@@ -6,20 +6,25 @@ neither rules nor pickling nor code generation run again.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import cloudpickle
 
 from ..errors import UnpicklableError
 from ..executors.base import Program
 from ..executors.stage import StageProgram
+from ..operators.function import Fn
 from ..operators.structure import Structure, Terminal
 from .rules import RULES, Rule
 
 __all__ = ["PlanCacheStatistics", "ProgramCache"]
+
+_PACKAGE = __name__.partition(".")[0] + "."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class ProgramCache:
             self._programs.move_to_end(key)
             return program
         self._misses += 1
-        program = self._programs[key] = self._make(structure, terminal, step)
+        program = self._programs[_without_functions(key)] = self._make(structure, terminal, step)
         if len(self._programs) > self._size_max:
             self._programs.popitem(last=False)
         return program
@@ -72,3 +77,23 @@ class ProgramCache:
     def statistics(self) -> PlanCacheStatistics:
         """How often the cache was of use."""
         return PlanCacheStatistics(self._hits, self._misses, len(self._programs))
+
+
+def _without_functions(value: Any) -> Any:
+    """An equal tree that does not hold what the user's functions captured."""
+    if isinstance(value, Fn):
+        return Fn(_forgotten, value.step, value.id)
+    if isinstance(value, tuple):
+        return tuple(map(_without_functions, value))
+    if dataclasses.is_dataclass(value) and type(value).__module__.startswith(
+        _PACKAGE
+    ):  # not a key of the user
+        parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return dataclasses.replace(
+            cast(Any, value), **{name: _without_functions(part) for name, part in parts.items()}
+        )
+    return value
+
+
+def _forgotten(*_: Any) -> Any:
+    raise AssertionError("a cached plan is compared, not run")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -45,6 +47,21 @@ def test_the_least_recently_used_program_goes_first() -> None:
     cache.program(chain(2), ToBlocks(), "stage")
     assert cache.statistics().misses == 4
     assert cache.statistics().size == 2
+
+
+def test_the_cache_does_not_hold_what_functions_captured() -> None:
+    class Large:
+        pass
+
+    large = Large()
+    cache = ProgramCache()
+    first = cache.program(steps(op("map", lambda x, large=large: x)), ToBlocks(), "stage")
+    held = weakref.ref(large)
+    assert cache.program(steps(op("map", lambda x, large=large: x)), ToBlocks(), "stage").id != ""
+    assert first.payload
+    del large
+    gc.collect()
+    assert held() is None
 
 
 def test_rules_run_in_their_order() -> None:
