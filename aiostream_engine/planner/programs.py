@@ -90,7 +90,7 @@ def _without_functions(value: Any) -> Any:
     ):  # not a key of the user
         parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return dataclasses.replace(
-            cast(Any, value), **{name: _without_functions(part) for name, part in parts.items()}
+            cast("Any", value), **{name: _without_functions(part) for name, part in parts.items()}
         )
     return value
 
