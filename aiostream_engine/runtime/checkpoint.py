@@ -319,7 +319,8 @@ class CheckpointWriter:
         """The one point at which a batch becomes true: when this returns, it is.
 
         states, kept: what the batch changed, and what later windows read of it.
-        content: JSON data of the commit: fired windows, tokens, horizons.
+        content: JSON data of the commit: fired windows, tokens, and as ``horizons`` for each window the
+            label up to which the RDDs that it reads may go.
         """
         commit = {"batch": batch, "time": time, "epoch": self.directory.epoch, **content}
 
@@ -339,6 +340,7 @@ class CheckpointWriter:
                     self.live.keep(item.windows, time, place)
                 self.live.keep(item.windows, time, live)
             self.live.end_batch(batch, lives[-1].number)
+            self.live.forget_kept(content["horizons"])
             self._declared = commit["needs"]
 
         await self._write(build, synced=synced)
@@ -362,15 +364,12 @@ class CheckpointWriter:
 
     # -- forgetting ----------------------------------------------------------------------------
 
-    async def collect_garbage(self, horizons: Mapping[str, int]) -> None:
-        """Drop segments that nothing needs any more. Raises StorageError.
+    async def collect_garbage(self) -> None:
+        """Drop segments that nothing needs any more. Raises StorageError."""
+        if self._journal.segments > 1:
+            await self._in_thread(self._collect)
 
-        horizons: for each window the label up to which the RDDs that it reads may go.
-        """
-        await self._in_thread(lambda: self._collect(horizons))
-
-    def _collect(self, horizons: Mapping[str, int]) -> None:
-        self.live.forget_kept(horizons)
+    def _collect(self) -> None:
         # Only what a durable record says is not needed: so that a missing segment can be missed (C8).
         unneeded = min(self._declared, self.live.first_needed())
         self.statistics.segments_dropped += self._journal.drop_before(unneeded)

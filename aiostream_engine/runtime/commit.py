@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -53,14 +54,30 @@ class CommitProtocol:
         self._written: dict[str, Any] = {}  # the last position of each input that was handed to the journal
         self._keepers = {node.state_id: node for node in translator.nodes if has_state(node)}
 
-    async def begin(self, batch: Batch, contents: Sequence[BatchInput]) -> None:
-        """Freeze the content of a batch before any of its effects; costs nothing without a journal."""
+    def begin(self, batch: Batch, contents: Sequence[BatchInput]) -> None:
+        """Freeze the content of a batch; costs nothing without a journal.
+
+        Its record is written while the batch is already being computed; what can be seen outside, the
+        output operations and the writes of sinks, waits for :meth:`begun`.
+        """
         if self._writer is None:
             return
         frozen = self._frozen(self._writer, batch, contents)
+        batch.begun = asyncio.get_running_loop().create_task(
+            self._write_intent(self._writer, frozen), name=f"aiostream-intent-{batch.id}"
+        )
+        batch.begun.add_done_callback(_retrieve)
+
+    @staticmethod
+    async def _write_intent(writer: CheckpointWriter, frozen: FrozenBatch) -> None:
         crash_point("before_intent")
-        await self._writer.intent(frozen)
+        await writer.intent(frozen)
         crash_point("after_intent")
+
+    async def begun(self, batch: Batch) -> None:
+        """Return when the content of a batch is frozen for good. Raises StorageError."""
+        if batch.begun is not None:
+            await asyncio.shield(batch.begun)
 
     def _frozen(self, writer: CheckpointWriter, batch: Batch, contents: Sequence[BatchInput]) -> FrozenBatch:
         layout = self._translator.layout
@@ -114,6 +131,7 @@ class CommitProtocol:
         5. What no later batch needs is forgotten: blocks, then segments of the journal.
         """
         if self._writer is not None:
+            await self.begun(batch)
             crash_point("before_commit")
             await self._write(self._writer, batch)
             crash_point("after_commit")
@@ -124,7 +142,7 @@ class CommitProtocol:
         crash_point("after_publish")
         self._translator.forget(batch)
         if self._writer is not None:
-            await self._writer.collect_garbage(self._translator.kept_horizons)
+            await self._writer.collect_garbage()
             crash_point("after_collect")
 
     async def _write(self, writer: CheckpointWriter, batch: Batch) -> None:
@@ -161,3 +179,9 @@ class CommitProtocol:
         """Repeat the publishing of the last commit, which a crash may have cut short."""
         for sink in self._sinks:
             await sink.publish(batch, time, tokens.get(sink.name))
+
+
+def _retrieve(task: asyncio.Future[None]) -> None:
+    """A failure is met again by whoever waits for the intent; there may be nobody left to do so."""
+    if not task.cancelled():
+        task.exception()

@@ -220,7 +220,7 @@ class StreamDriver:
         batch, instructions = self._machine.cut(tick.time, tick.missed)
         for node, content in zip(self._inputs.nodes, contents, strict=True):
             self._translator.add_input(node, batch.time, content)
-        await self._protocol.begin(batch, contents)
+        self._protocol.begin(batch, contents)
         self._submitted(batch, infos)
         await self._perform(instructions)
 
@@ -349,6 +349,8 @@ class StreamDriver:
             try:
                 rdd = await self._translator.rdd(output.parent, batch)
                 if rdd is not None:
+                    if output.sink is None:  # a sink waits by itself, when it has something to write
+                        await self._protocol.begun(batch)
                     await output.run(rdd, batch)
                 return
             except asyncio.CancelledError as error:

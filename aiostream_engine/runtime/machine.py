@@ -6,6 +6,7 @@ when asked for), and are committed strictly in order. Nothing here reads a clock
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
@@ -29,7 +30,11 @@ class BatchPhase(Enum):
 
 @dataclass(slots=True)
 class Batch:
-    """One batch: number, label, label of the batch before, phase, and tokens of transactional sinks."""
+    """One batch: number, label, label of the batch before, phase, and tokens of transactional sinks.
+
+    begun: over when its content is frozen for good, None when nothing has to be written for that.
+    Before, nothing of the batch may be seen outside.
+    """
 
     id: int
     time: BatchTime
@@ -37,6 +42,7 @@ class Batch:
     ticks_missed: int = 0
     phase: BatchPhase = BatchPhase.WAITING
     tokens: dict[str, list[Any]] = field(default_factory=dict)
+    begun: asyncio.Future[None] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ class SinkDriver:
         """Compute ``node`` and write it as the batch's output; a transactional sink only stages."""
         results = await job.run_terminal(node, ToBlocks())
         parts = [result.outputs for result in results]
+        if batch.begun is not None:
+            await asyncio.shield(batch.begun)
         keys = [WriteKey(self.name, batch.id, batch.time, index, len(parts)) for index in range(len(parts))]
         staged: list[Any] = []
         try:

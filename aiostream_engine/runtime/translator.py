@@ -117,7 +117,6 @@ class Translator:
         self._marked: set[int] = set()
         self._held: dict[tuple[int, int], list[BlockRef]] = {}
         self._windows = _windows_over(self.nodes)
-        self._horizons: dict[str, int] = {}
         self._layout: Layout | None = None
 
     @property
@@ -327,19 +326,13 @@ class Translator:
         """When each stateful stream was brought forward last, by name."""
         return {node.name: self._fired[node.id] for node in self.nodes if node.id in self._fired}
 
-    @property
-    def kept_horizons(self) -> dict[str, int]:
-        """For each window the label up to which the RDDs that it reads are forgotten."""
-        return dict(self._horizons)
-
     def horizons(self, batch: Batch) -> dict[str, int]:
-        """:attr:`kept_horizons` as of the commit of ``batch``."""
-        self._horizons = {
+        """For each window the label up to which the RDDs that it reads go with the commit of ``batch``."""
+        return {
             name: batch.time - self._retention[node_id]
             for node_id, names in self._windows.items()
             for name in names
         }
-        return dict(self._horizons)
 
     def kept_blocks(self, batch: Batch) -> list[KeptBlock]:
         """What later windows read of this batch."""

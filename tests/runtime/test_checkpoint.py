@@ -78,7 +78,7 @@ async def commit(writer: CheckpointWriter, number: int, **parts: Any) -> None:
         "tokens": parts.get("tokens", {}),
     }
     await writer.commit(number, number * 1000, parts.get("states", []), parts.get("kept", []), content)
-    await writer.collect_garbage(parts.get("horizons", {}))
+    await writer.collect_garbage()
 
 
 def recovered(tmp_path: Path) -> Recovered:

@@ -27,7 +27,7 @@ async def write(path, positions):
         await writer.intent(FrozenBatch(number, head, inputs, moved))
         content = {"zero_ms": 0, "interval_ms": 100, "fired": {}, "horizons": {}, "tokens": {}}
         await writer.commit(number, 100 * number, [], [], content)
-        await writer.collect_garbage({})
+        await writer.collect_garbage()
     await writer.aclose()
     return path / "journal"
 
