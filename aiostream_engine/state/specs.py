@@ -147,6 +147,9 @@ class MapWithState:
                 if key not in store.entries:
                     changes.changed[key] = value
                     changes.touched[key] = time
+        if self.timeout_ms is not None and len(store.touched) < len(store.entries):
+            # The state was kept without a timeout before: for these keys the time begins now.
+            changes.touched.update((key, time) for key in store.entries if key not in store.touched)
         state: State[Any] = State()
         gone: set[Any] = set()
         record: Any = None

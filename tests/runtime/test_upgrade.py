@@ -415,3 +415,28 @@ async def test_a_key_that_is_idle_for_too_long_goes_once_also_across_a_restart(
         assert count == 3
         for key, due_s in [(1, 5), (2, 6), (3, 8)]:
             assert due_s * 1000 <= gone[key] <= (due_s + downtime_s) * 1000, key
+
+
+async def test_a_timeout_that_is_new_counts_from_the_start_of_the_new_program(tmp_path: Path) -> None:
+    """H3, H11: keys that had no timeout before go, too, and not at once."""
+
+    def program(timeout_s: float | None) -> Callable[[DStream[Any], Outside], None]:
+        def last_word(key: int, value: int | None, state: Any) -> list[Any] | None:
+            if state.is_timing_out():
+                return [key, state.get()]
+            state.update(value)
+            return None
+
+        def build(pairs: DStream[Any], outside: Outside) -> None:
+            words = pairs.map_with_state(last_word, name="idle", timeout_s=timeout_s)
+            words.filter(lambda item: item is not None).to(KeyedSink(outside, "gone"))
+
+        return build
+
+    items: list[Any] = [[(1, 10), (2, 20)], [], [], [], [(2, 21)], [], [], [], []]
+    world = World(str(tmp_path / "cp"), items, program=program(None))
+    assert await world.run(upto=4) is None
+    world.program = program(2.0)
+    assert await world.run() is None
+    gone = {time: records for (_, time), records in world.outputs().items() if records}
+    assert gone == {8000: [[1, 10], [2, 21]]}
