@@ -360,7 +360,7 @@ class CheckpointWriter:
         place = self.live.of_batch(batch, item.block)
         if place is not None:
             return Draft(Kind.KEPT, {**content, "record": place.number})
-        return Draft(Kind.KEPT, content, read_bytes(item.block))
+        return Draft.of_data(Kind.KEPT, content, read_bytes(item.block))
 
     # -- forgetting ----------------------------------------------------------------------------
 
@@ -442,7 +442,7 @@ def _retrieve(done: asyncio.Future[None]) -> None:
 def block_draft(stream: str, block: BlockRef, batch: int | None) -> Draft:
     """A block; with ``batch`` it counts only if the intent of that batch does."""
     content = {"stream": stream, "batch": batch, **block_content(block)}
-    return Draft(Kind.BLOCK, content, read_bytes(block))
+    return Draft.of_data(Kind.BLOCK, content, read_bytes(block))
 
 
 def _state_draft(change: StateChange) -> Draft:
@@ -456,4 +456,4 @@ def _state_draft(change: StateChange) -> Draft:
         "schema": change.schema,
         "hashed": change.hashed,
     }
-    return Draft(Kind.STATE, content, read_bytes(change.block))
+    return Draft.of_data(Kind.STATE, content, read_bytes(change.block))

@@ -13,6 +13,7 @@ The metadata of a record is its seal, over all of it, and JSON. User data is the
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -42,6 +43,11 @@ __all__ = [
     "plain",
     "seal_record",
 ]
+
+
+PYTHON = "{}.{}".format(*sys.version_info)
+# Stands in a pickle that holds a class by value, which only the same version of Python can read.
+_BY_VALUE = b"cloudpickle.cloudpickle"
 
 
 class Kind(IntEnum):
@@ -101,6 +107,14 @@ class Draft(NamedTuple):
     content: dict[str, Any]
     payload: bytes | memoryview = b""
 
+    @classmethod
+    def of_data(cls, kind: Kind, content: dict[str, Any], payload: bytes | memoryview) -> Draft:
+        """A record of user data; notes the version of Python when it holds code (scenario H6)."""
+        data: Any = payload.obj if isinstance(payload, memoryview) else payload  # bytes, or a mapped file
+        if data.find(_BY_VALUE) >= 0:
+            content = {**content, "python": PYTHON}
+        return cls(kind, content, payload)
+
 
 class SealedRecord(NamedTuple):
     """A record as read back; :meth:`check` it before the payload is believed."""
@@ -111,10 +125,20 @@ class SealedRecord(NamedTuple):
     sealed: bytes
 
     def check(self, seal: Seal) -> None:
-        """Raises CorruptionError when the record was not written with this key."""
+        """Raises CorruptionError when the record was not written with this key.
+
+        ConfigurationError when it holds code of another version of Python, which must not be loaded.
+        """
         ref = self.ref
         payload = read_bytes(BlockRef("", None, ref.path, ref.offset, ref.length))
         _check(seal, self.kind, self.sealed, ref, payload)
+        python = self.content.get("python", PYTHON)
+        if python != PYTHON:
+            raise ConfigurationError(
+                f"record {ref.number} holds objects of classes that were defined in the program's own file "
+                f"(__main__), by Python {python}; this is {PYTHON}. Start with that version, and move the "
+                "classes to a module that can be imported"
+            )
 
 
 def encode(content: object, what: str) -> bytes:

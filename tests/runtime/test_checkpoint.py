@@ -20,7 +20,7 @@ from aiostream_engine.durable.journal import Journal
 from aiostream_engine.durable.journal_reader import ScanResult, scan
 from aiostream_engine.durable.seal import SEAL_BYTES, Seal
 from aiostream_engine.errors import ConfigurationError, CorruptionError, StorageError
-from aiostream_engine.runtime import checkpoint
+from aiostream_engine.runtime import checkpoint, records
 from aiostream_engine.runtime.checkpoint import CheckpointWriter
 from aiostream_engine.runtime.checkpointing import CheckpointSession
 from aiostream_engine.runtime.records import (
@@ -474,3 +474,23 @@ async def test_another_key_is_refused_with_a_hint(tmp_path: Path, open_writer: O
     await open_writer()
     with pytest.raises(CorruptionError, match="AIOSTREAM_CHECKPOINT_KEY"):
         recover(str(tmp_path / "cp" / "journal"), Seal(b"another"), settle=False)
+
+
+# -- another Python ----------------------------------------------------------------------------------
+
+
+async def test_code_of_another_python_is_refused_before_it_is_loaded(
+    tmp_path: Path, open_writer: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H6: plain data is read by any version; classes of the program's own file are stored with their code."""
+    own = type("Own", (), {"__module__": "__main__"})
+    writer = await open_writer()
+    await commit(writer, 1, states=[change(1, first=True, a=[1, "x", 2.5, None])])
+    monkeypatch.setattr(records, "PYTHON", "3.99")
+    assert recovered(tmp_path).batch == 1
+    monkeypatch.undo()
+    await commit(writer, 2, states=[change(2, a=own())])
+    assert recovered(tmp_path).batch == 2
+    monkeypatch.setattr(records, "PYTHON", "3.99")
+    with pytest.raises(ConfigurationError, match=r"by Python 3\.\d+; this is 3\.99"):
+        recovered(tmp_path)
