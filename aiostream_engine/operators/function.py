@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,31 +13,43 @@ import cloudpickle
 
 from ..errors import UnpicklableError
 
-__all__ = ["Fn", "describe_callable", "is_coroutine_function"]
+__all__ = ["Fn", "bound", "describe_callable", "is_coroutine_function"]
 
 
 class Fn:
     """Wraps a callable; two are equal when their pickled content is.
 
-    The content is read once, at first use: what a closure captured is frozen then. That is also
-    the check that a function can be sent to a worker, made at start and not at the first batch.
+    The content is read once, at first use: what a closure captured is frozen then, and it is this
+    content that workers get, however often it is sent. Reading it is also the check that a function can
+    be sent at all, made at start and not at the first batch.
+
+    rebuild: for the engine's own functions with parameters, ``(function, parameters)`` to make it anew.
     """
 
-    __slots__ = ("_id", "builtin", "call", "step")
+    __slots__ = ("_id", "_payload", "_rebuild", "builtin", "call", "step")
 
     def __init__(
-        self, call: Callable[..., Any], step: str = "", id: str | None = None, *, builtin: bool = False
+        self,
+        call: Callable[..., Any],
+        step: str = "",
+        id: str | None = None,
+        *,
+        builtin: bool = False,
+        rebuild: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
     ) -> None:
         self.call = call
         self.step = step
         self.builtin = builtin  # the engine's own and free of effects: may be called in the driver
         self._id = id
+        self._payload: bytes | None = None
+        self._rebuild = rebuild
 
     @property
     def id(self) -> str:
         """Content hash. Raises UnpicklableError naming the captured variable at fault."""
         if self._id is None:
-            self._id = hashlib.blake2b(_dumps(self.call, self.step), digest_size=16).hexdigest()
+            self._payload = _dumps(self.call, self.step)
+            self._id = hashlib.blake2b(self._payload, digest_size=16).hexdigest()
         return self._id
 
     def __eq__(self, other: object) -> bool:
@@ -46,10 +59,28 @@ class Fn:
         return hash(self.id)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Fn, (self.call, self.step, self.id)
+        content_id = self.id  # reads the content, if nobody did yet
+        if self._payload is not None:
+            return _of_payload, (self._payload, self.step, content_id)
+        if self._rebuild is not None:
+            return bound, (*self._rebuild, self.step, content_id, self.builtin)
+        return Fn, (self.call, self.step, content_id)
 
     def __repr__(self) -> str:
         return describe_callable(self.call)
+
+
+def _of_payload(payload: bytes, step: str, content_id: str) -> Fn:
+    return Fn(pickle.loads(payload), step, content_id)
+
+
+def bound(
+    function: Callable[..., Any], params: tuple[Any, ...], step: str, content_id: str, builtin: bool = False
+) -> Fn:
+    """``function`` with leading parameters, of which a :class:`Fn` counts as the function in it."""
+    values = tuple([param.call if isinstance(param, Fn) else param for param in params])
+    call = functools.partial(function, *values) if values else function
+    return Fn(call, step, content_id, builtin=builtin, rebuild=(function, params))
 
 
 def is_coroutine_function(call: Any) -> bool:

@@ -15,11 +15,10 @@ import subprocess
 from bisect import bisect_right
 from collections import _count_elements  # type: ignore[attr-defined]
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from ..errors import BadKeyError
-from .function import Fn
+from .function import Fn, bound
 from .hashing import bounded
 
 __all__ = ["count_into", "fill_into", "kernel"]
@@ -31,9 +30,8 @@ def kernel(function: Callable[..., Any], *params: Any) -> Fn:
     """``function`` with leading parameters bound; comparable without pickling when they are plain values."""
     step = function.__name__.strip("_")
     identity = ",".join(_identity(param) for param in params)
-    values = tuple(param.call if isinstance(param, Fn) else param for param in params)
     own = function.__module__ == __name__ and not any(isinstance(param, Fn) for param in params)
-    return Fn(partial(function, *values) if values else function, step, f"{step}:{identity}", builtin=own)
+    return bound(function, params, step, f"{step}:{identity}", own)
 
 
 def _identity(param: Any) -> str:

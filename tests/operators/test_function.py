@@ -78,3 +78,20 @@ def test_descriptions_are_short_and_say_where_a_lambda_is() -> None:
     assert describe_callable(functools.partial(int, base=2)) == "partial"
     line = adding.__code__.co_firstlineno + 1
     assert describe_callable(adding(1)) == f"lambda@test_function.py:{line}"
+
+
+def test_what_a_closure_captured_is_frozen_when_it_is_read_first() -> None:
+    """The content that names a plan is the content that workers get, also when it is sent again."""
+    captured = {"n": 1}
+    fn = Fn(lambda x: x + captured["n"])
+    first = fn.id
+    captured["n"] = 100
+    again = pickle.loads(cloudpickle.dumps(fn))
+    assert (again.call(1), again.id) == (2, first)
+
+
+def test_an_own_function_with_parameters_carries_the_frozen_content_of_them() -> None:
+    captured = {"n": 1}
+    fn = kernel(kernels.reduced, Fn(lambda a, b: a + b + captured["n"]))
+    captured["n"] = 100
+    assert pickle.loads(cloudpickle.dumps(fn)).call([1, 2]) == [4]
