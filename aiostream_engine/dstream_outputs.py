@@ -90,21 +90,24 @@ class Outputs:
 
         An ``async def`` function is awaited. A plain one runs in a thread, so that it may block, and
         cannot await the RDD's actions; what blocks for ever holds up a stop until its deadline, and the
-        thread until the program ends. It is called for empty batches too.
+        thread until the program ends. One that gave a coroutine, such as ``lambda rdd: rdd.collect()``, is
+        called on the loop from then on. It is called for empty batches too.
         """
         call = call_with_time(f, "foreach_rdd")
         if inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f):
             raise OptionError(
                 f"foreach_rdd: {describe_callable(f)} contains yield, so its body would never run"
             )
-        is_async = is_coroutine_function(f)
+        on_loop = is_coroutine_function(f)
 
         async def run(rdd: RDD[Any], batch: Batch) -> None:
-            if is_async:
-                await call(rdd, batch.time)
-                return
-            result = await asyncio.to_thread(_called, call, rdd, batch.time)
-            if inspect.isawaitable(result):  # a plain function that returned a coroutine
+            nonlocal on_loop
+            if on_loop:
+                result = call(rdd, batch.time)
+            else:
+                result = await asyncio.to_thread(_called, call, rdd, batch.time)
+                on_loop = inspect.iscoroutine(result)
+            if inspect.isawaitable(result):
                 await result
 
         self._output(name or f"foreach_rdd({describe_callable(f)})", run, retry, on_error)
