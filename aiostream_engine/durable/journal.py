@@ -24,6 +24,7 @@ from .journal_format import (
     SegmentName,
     head_bytes,
     read_head,
+    record_checksum,
     segment_names,
 )
 
@@ -96,15 +97,21 @@ class Journal:
         # One that holds no record yet is never followed by another: that would have the same name.
         return self._size >= self._segment_bytes and self.number >= self._names[-1].first
 
-    def append(self, kind: int, meta: bytes, payload: bytes | memoryview = b"") -> JournalRef:
-        """Write a record of the group. Raises StorageError."""
+    def append(
+        self, kind: int, meta: bytes, payload: bytes | memoryview = b"", payload_crc: int | None = None
+    ) -> JournalRef:
+        """Write a record of the group. Raises StorageError.
+
+        payload_crc: ``crc32`` of the payload, if the caller has it already.
+        """
         self._check()
         assert self._fd is not None
         header = RecordHeader(
             kind, self.number + 1, self.durable, len(meta), len(payload), self._checksum
         ).pack()
         crash_point("before_record")
-        checksum = crc32(payload, crc32(meta, crc32(header)))
+        crc = crc32(payload) if payload_crc is None else payload_crc
+        checksum = record_checksum(header, meta, crc)
         try:
             size = self._files.write(self._fd, [header, meta, payload, CHECKSUM.pack(checksum)])
         except OSError as error:

@@ -4,7 +4,7 @@
               record before it, checksum of this header
     record    header (magic, kind, number, number of the last record known to be durable, sizes of
               metadata and payload, checksum of the record before, header checksum), metadata,
-              payload, checksum of all of it
+              payload, checksum of header, metadata and the checksum of the payload
 
 A segment is named by its first number and its epoch. A driver never writes to a segment of another
 one: it begins a new one, whose header says what it follows. What an older segment holds beyond that
@@ -112,6 +112,11 @@ class RecordHeader(NamedTuple):
     def bytes(self) -> int:
         """Length of the whole record."""
         return RECORD_BYTES + self.meta_bytes + self.payload_bytes + CHECKSUM.size
+
+
+def record_checksum(header: bytes, meta: bytes, payload_crc: int) -> int:
+    """The checksum at the end of a record; that of the payload enters it, so that it can be made before."""
+    return crc32(CHECKSUM.pack(payload_crc), crc32(meta, crc32(header)))
 
 
 def _with_checksum(header: bytes) -> bytes:

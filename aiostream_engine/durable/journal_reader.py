@@ -31,6 +31,7 @@ from .journal_format import (
     SegmentName,
     head_bytes,
     read_head,
+    record_checksum,
     segment_names,
 )
 
@@ -182,7 +183,7 @@ class _SegmentReader:
         if end > self._size:
             raise _Misfit(f"record {header.number} is incomplete")
         meta = self._file.read(header.meta_bytes)
-        checksum = self._checksum(crc32(meta, crc32(data)), header.payload_bytes)
+        checksum = record_checksum(data, meta, self._crc(header.payload_bytes))
         if self._file.read(CHECKSUM.size) != CHECKSUM.pack(checksum):
             raise _Misfit(f"the checksum of record {header.number} is wrong")
         result.number, result.checksum = header.number, checksum
@@ -190,7 +191,8 @@ class _SegmentReader:
         ref = JournalRef(self.path, payload, header.payload_bytes, header.number)
         return JournalRecord(header.kind, meta, ref), end
 
-    def _checksum(self, checksum: int, left: int) -> int:
+    def _crc(self, left: int) -> int:
+        checksum = 0
         while left:
             part = self._file.read(min(left, _PART_BYTES))
             if not part:

@@ -11,7 +11,7 @@ import stat
 
 from ..errors import ConfigurationError, CorruptionError
 
-__all__ = ["SEAL_BYTES", "Seal"]
+__all__ = ["SEAL_BYTES", "Seal", "digest_of"]
 
 _log = logging.getLogger("aiostream_engine.checkpoint")
 
@@ -49,7 +49,11 @@ class Seal:
         return "Seal(key=***)"
 
     def of(self, *parts: bytes | memoryview) -> bytes:
-        """The seal of ``parts``, each of which counts with its length."""
+        """The seal of ``parts``, each of which counts with its length.
+
+        For small parts: of a large one its :func:`digest_of` is sealed, which needs no key and can be
+        made elsewhere.
+        """
         digest = hashlib.blake2b(key=self._key, digest_size=SEAL_BYTES)
         for part in parts:
             digest.update(len(part).to_bytes(8, "big"))
@@ -63,6 +67,11 @@ class Seal:
                 f"{where} was not written with this key, or was changed: it is not loaded. "
                 f"Set {KEY_VARIABLE} to the key of the machine that wrote it"
             )
+
+
+def digest_of(data: bytes | memoryview) -> bytes:
+    """What stands for ``data`` in a seal: SHA-256, which processors compute; nothing for nothing."""
+    return hashlib.sha256(data).digest() if len(data) else b""
 
 
 def _default_key() -> bytes:

@@ -14,26 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ..blocks.storage import read_bytes
 from ..durable.checkpoint_directory import CheckpointDirectory
 from ..durable.files import Files
 from ..durable.journal import SEGMENT_BYTES, DiskFullError, Journal
 from ..durable.seal import Seal
 from ..errors import StorageError
 from ..types import BlockRef
+from .entries import BlocksEntry, CommitEntry, Entry, IntentEntry, OpenEntry
 from .live_records import Live, LiveRecords
-from .records import (
-    Draft,
-    FrozenBatch,
-    KeptBlock,
-    Kind,
-    StateChange,
-    block_content,
-    encode,
-    file_place,
-    in_users_file,
-    seal_record,
-)
+from .records import FrozenBatch, KeptBlock, Payload, StateChange, encode, seal_record
 
 __all__ = ["CheckpointWriter", "WriterStatistics"]
 
@@ -41,31 +30,18 @@ T = TypeVar("T")
 _log = logging.getLogger("aiostream_engine.checkpoint")
 
 CLOSE_TIMEOUT_S = 10.0
+DIGEST_ALONE_BYTES = 64 * 1024  # below it the hand-over costs more
 _FULL_WAIT_S = (0.05, 2.0)  # first and longest wait before a full disk is tried again
 _FULL_LOG_S = 10.0
 _SEGMENTS_MIN = 3
 _SEGMENTS_MAX = 64  # each start begins one, however small
 
-Build = Callable[[int], Sequence[Draft]]
-Apply = Callable[[Sequence[Live]], None]
-
-
-def _nothing(_: Sequence[Live]) -> None:
-    return None
-
 
 @dataclass(slots=True)
-class _Entry:
-    """Records to be written together, all or none.
+class _Waiting:
+    """An entry, and who waits for it."""
 
-    build: makes them, given the number that the first one will have; runs in the thread.
-    appended: told where they are, before they count, and again when they had to be written again.
-    synced: told where they are when they count.
-    """
-
-    build: Build
-    appended: Apply
-    synced: Apply
+    entry: Entry
     done: asyncio.Future[None]
     error: Exception | None = None
 
@@ -118,7 +94,8 @@ class CheckpointWriter:
             segment_bytes=self.segment_bytes,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="aiostream-journal")
-        self._waiting: list[_Entry] = []
+        self._digests = ThreadPoolExecutor(1, thread_name_prefix="aiostream-digest")
+        self._waiting: list[_Waiting] = []
         self._flusher: asyncio.Task[None] | None = None
         self._dead: Exception | None = None
         self._closing = asyncio.Event()
@@ -131,46 +108,45 @@ class CheckpointWriter:
 
     # -- writing -------------------------------------------------------------------------------
 
-    def _submit(self, build: Build, appended: Apply = _nothing, synced: Apply = _nothing) -> _Entry:
-        """Queue records at once, so that the order of calls is that of the records."""
+    async def _write(self, entry: Entry) -> None:
+        """Durable when it returns; waits together with whatever else is being written.
+
+        Queued at once, so that the order of calls is that of the records.
+        """
         if self._dead is not None:
             raise self._dead
         loop = asyncio.get_running_loop()
-        entry = _Entry(build, appended, synced, loop.create_future())
-        entry.done.add_done_callback(_retrieve)
-        self._waiting.append(entry)
+        waiting = _Waiting(entry, loop.create_future())
+        waiting.done.add_done_callback(_retrieve)
+        self._waiting.append(waiting)
         if self._flusher is None or self._flusher.done():
             self._flusher = loop.create_task(self._flush(), name="aiostream-journal")
-        return entry
-
-    async def _write(self, build: Build, appended: Apply = _nothing, synced: Apply = _nothing) -> None:
-        """Durable when it returns; waits together with whatever else is being written."""
-        await asyncio.shield(self._submit(build, appended, synced).done)
+        await asyncio.shield(waiting.done)
 
     async def _flush(self) -> None:
         while self._waiting:
-            entries, self._waiting = self._waiting, []
+            group, self._waiting = self._waiting, []
             error: Exception | None = None
             try:
-                await self._patiently(entries)
+                await self._patiently(group)
             except (Exception, asyncio.CancelledError) as failure:
                 self._dead = error = _as_error(failure)
-                entries += self._waiting
+                group += self._waiting
                 self._waiting = []
-            for entry in entries:
-                entry.error = entry.error or error
-                if entry.error is not None:
-                    entry.done.set_exception(entry.error)
+            for waiting in group:
+                waiting.error = waiting.error or error
+                if waiting.error is not None:
+                    waiting.done.set_exception(waiting.error)
                 else:
-                    entry.done.set_result(None)
+                    waiting.done.set_result(None)
 
-    async def _patiently(self, entries: list[_Entry]) -> None:
+    async def _patiently(self, group: list[_Waiting]) -> None:
         """Write entries; wait for room while the disk is full."""
         loop = asyncio.get_running_loop()
         began, told, wait = loop.time(), -_FULL_LOG_S, _FULL_WAIT_S[0]
         while True:
             try:
-                await self._in_thread(lambda: self._write_group(entries))
+                await self._in_thread(lambda: self._write_group(group))
                 self.problem = None
                 return
             except DiskFullError as error:
@@ -190,11 +166,11 @@ class CheckpointWriter:
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
-    def _write_group(self, entries: Sequence[_Entry]) -> None:
-        """Append and sync entries; an entry that cannot be built fails alone. In the thread."""
+    def _write_group(self, group: Sequence[_Waiting]) -> None:
+        """Append and sync entries; one that cannot be built fails alone. In the thread."""
         self.directory.check_epoch()
         self._journal.begin()
-        written = [(entry, lives) for entry in entries if (lives := self._append(entry))]
+        written = [(waiting.entry, lives) for waiting in group if (lives := self._append(waiting))]
         if not written:
             return
         self._journal.sync()
@@ -207,106 +183,44 @@ class CheckpointWriter:
             self.statistics.bytes += sum(live.bytes for live in lives)
             entry.synced(lives)
 
-    def _append(self, entry: _Entry) -> list[Live]:
-        entry.error = None
+    def _append(self, waiting: _Waiting) -> list[Live]:
+        waiting.error = None
         number = self._journal.number
         try:
             records = []
-            for index, draft in enumerate(entry.build(number + 1)):
+            for index, draft in enumerate(waiting.entry.build(number + 1)):
                 text = encode(draft.content, f"a {draft.kind.name} record")
-                meta = seal_record(self.seal, draft.kind, number + 1 + index, text, draft.payload)
+                meta = seal_record(self.seal, draft.kind, number + 1 + index, text, draft.payload.digest)
                 records.append((draft.kind, meta, draft.payload))
         except Exception as error:
-            entry.error = error
+            waiting.error = error
             return []
         lives = []
         for kind, meta, payload in records:
-            ref = self._journal.append(kind, meta, payload)
-            lives.append(Live(ref.number, len(meta) + len(payload)))
-        entry.appended(lives)
+            ref = self._journal.append(kind, meta, payload.data, payload.crc)
+            lives.append(Live(ref.number, len(meta) + len(payload.data)))
+        waiting.entry.appended(lives)
         return lives
 
+    def _payload(self, block: BlockRef) -> Callable[[], Payload]:
+        """A block to be written; a large one is digested beside what the journal is writing meanwhile."""
+        if block.size < DIGEST_ALONE_BYTES or self._dead is not None:
+            return lambda: Payload.of(block)
+        return self._digests.submit(Payload.of, block).result
+
+    # -- records -------------------------------------------------------------------------------
+
     async def opened(self, zero_ms: int, interval_ms: int, dropped: Sequence[str] = ()) -> None:
-        """A driver begins to work on the directory. dropped: steps whose state is given up."""
-        content = {
-            "epoch": self.directory.epoch,
-            "zero_ms": zero_ms,
-            "interval_ms": interval_ms,
-            "dropped": list(dropped),
-        }
-        await self._write(lambda _: [Draft(Kind.OPEN, content)])
+        """A driver begins to work on the directory. dropped: steps and inputs that are given up."""
+        await self._write(OpenEntry(self.directory.epoch, zero_ms, interval_ms, dropped))
 
     async def log_blocks(self, stream: str, blocks: Sequence[BlockRef]) -> None:
         """Blocks of a receiver, durable before their sender is told that the engine has them."""
-
-        def appended(lives: Sequence[Live]) -> None:
-            for block, live in zip(blocks, lives, strict=True):
-                self.live.log(block, live)
-
-        await self._write(lambda _: [block_draft(stream, block, None) for block in blocks], appended)
-
-    # -- the two ends of a batch ---------------------------------------------------------------
+        await self._write(BlocksEntry(self.live, self._payload, stream, blocks))
 
     async def intent(self, frozen: FrozenBatch) -> None:
         """Freeze the content of a batch; from here it has the same in every repetition."""
-        blocks: list[tuple[BlockRef, Live | int]] = []
-        positions = {
-            name: (encode(position.data, f"the position of input {name!r}").decode(), position.is_change)
-            for name, position in frozen.positions.items()
-        }
-
-        def build(first: int) -> Sequence[Draft]:
-            blocks.clear()
-            drafts = self._block_drafts(frozen, first, blocks)
-            return [*drafts, self._intent_draft(frozen, blocks, positions)]
-
-        def synced(lives: Sequence[Live]) -> None:
-            written = {live.number: live for live in lives}
-            known = [(block, at if isinstance(at, Live) else written[at]) for block, at in blocks]
-            self.live.begin_batch(frozen.batch, lives[-1].number, known)
-            for name, (text, is_change) in positions.items():
-                self.live.move(name, lives[-1].number, len(text), is_change)
-
-        await self._write(build, synced=synced)
-
-    def _block_drafts(
-        self, frozen: FrozenBatch, first: int, blocks: list[tuple[BlockRef, Live | int]]
-    ) -> list[Draft]:
-        """The blocks that the journal does not hold yet; ``blocks`` gets the place of all."""
-        drafts: list[Draft] = []
-        for name, content in frozen.inputs.items():
-            for block in content.blocks:
-                if in_users_file(block):
-                    continue
-                place: Live | int | None = self.live.logged(block)
-                if place is None:
-                    place = first + len(drafts)
-                    drafts.append(block_draft(name, block, frozen.batch))
-                blocks.append((block, place))
-        return drafts
-
-    def _intent_draft(
-        self,
-        frozen: FrozenBatch,
-        blocks: Sequence[tuple[BlockRef, Live | int]],
-        positions: Mapping[str, tuple[str, bool]],
-    ) -> Draft:
-        numbers = iter(place if isinstance(place, int) else place.number for _, place in blocks)
-        inputs = {
-            name: {
-                **content.plain,
-                "blocks": [
-                    {**block_content(block), "file": file_place(block)}
-                    if in_users_file(block)
-                    else next(numbers)
-                    for block in content.blocks
-                ],
-            }
-            for name, content in frozen.inputs.items()
-        }
-        texts = {name: {"change" if change else "whole": text} for name, (text, change) in positions.items()}
-        content = {**frozen.head, "epoch": self.directory.epoch, "inputs": inputs, "positions": texts}
-        return Draft(Kind.INTENT, content)
+        await self._write(IntentEntry(self.live, self._payload, frozen, self.directory.epoch))
 
     async def commit(
         self,
@@ -322,45 +236,10 @@ class CheckpointWriter:
         content: JSON data of the commit: fired windows, tokens, and as ``horizons`` for each window the
             label up to which the RDDs that it reads may go.
         """
-        commit = {"batch": batch, "time": time, "epoch": self.directory.epoch, **content}
-
-        def build(_: int) -> Sequence[Draft]:
-            drafts = [_state_draft(change) for change in states]
-            drafts += [self._kept_draft(batch, time, item) for item in kept]
-            commit["needs"] = self.live.first_needed()
-            return [*drafts, Draft(Kind.COMMIT, commit)]
-
-        def synced(lives: Sequence[Live]) -> None:
-            for change, live in zip(states, lives, strict=False):
-                self.live.resize(change.state_id, change.partitions)
-                self.live.extend_chain(change, live)
-            for item, live in zip(kept, lives[len(states) :], strict=False):
-                place = self.live.of_batch(batch, item.block)
-                if place is not None:
-                    self.live.keep(item.windows, time, place)
-                self.live.keep(item.windows, time, live)
-            self.live.end_batch(batch, lives[-1].number)
-            self.live.forget_kept(content["horizons"])
-            self._declared = commit["needs"]
-
-        await self._write(build, synced=synced)
-
-    def _kept_draft(self, batch: int, time: int, item: KeptBlock) -> Draft:
-        """A kept block; one that the journal holds already, or that lies in a user's file, is not copied."""
-        content = {
-            **block_content(item.block),
-            "windows": item.windows,
-            "time": time,
-            "partition": item.partition,
-            "partitions": item.partitions,
-            "placed": item.placed,
-        }
-        if in_users_file(item.block):
-            return Draft(Kind.KEPT, {**content, "file": file_place(item.block)})
-        place = self.live.of_batch(batch, item.block)
-        if place is not None:
-            return Draft(Kind.KEPT, {**content, "record": place.number})
-        return Draft.of_data(Kind.KEPT, content, read_bytes(item.block))
+        content = {**content, "epoch": self.directory.epoch}
+        entry = CommitEntry(self.live, self._payload, batch, time, states, kept, content)
+        await self._write(entry)
+        self._declared = entry.needs
 
     # -- forgetting ----------------------------------------------------------------------------
 
@@ -415,6 +294,7 @@ class CheckpointWriter:
             for call in (self._journal.close, self.directory.close):  # when the disk answers again
                 self._thread.submit(call)
         self._thread.shutdown(wait=False)
+        self._digests.shutdown(wait=False)
 
     async def _close(self) -> None:
         while self._flusher is not None and not self._flusher.done():
@@ -437,23 +317,3 @@ def _retrieve(done: asyncio.Future[None]) -> None:
     """Nobody may wait any more for what failed: then it is not reported as never retrieved."""
     if not done.cancelled():
         done.exception()
-
-
-def block_draft(stream: str, block: BlockRef, batch: int | None) -> Draft:
-    """A block; with ``batch`` it counts only if the intent of that batch does."""
-    content = {"stream": stream, "batch": batch, **block_content(block)}
-    return Draft.of_data(Kind.BLOCK, content, read_bytes(block))
-
-
-def _state_draft(change: StateChange) -> Draft:
-    content = {
-        "state": change.state_id,
-        "partition": change.partition,
-        "partitions": change.partitions,
-        "version": change.version,
-        "first": change.first,
-        "keys": change.keys,
-        "schema": change.schema,
-        "hashed": change.hashed,
-    }
-    return Draft.of_data(Kind.STATE, content, read_bytes(change.block))

@@ -17,11 +17,12 @@ import sys
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from ..blocks.storage import read_bytes
 from ..durable.journal_format import JournalRef
 from ..durable.journal_reader import JournalRecord
-from ..durable.seal import SEAL_BYTES, Seal
+from ..durable.seal import SEAL_BYTES, Seal, digest_of
 from ..errors import ConfigurationError, CorruptionError
 from ..types import BlockRef
 
@@ -31,6 +32,7 @@ __all__ = [
     "FrozenInput",
     "KeptBlock",
     "Kind",
+    "Payload",
     "Position",
     "SealedRecord",
     "StateChange",
@@ -100,18 +102,37 @@ class Position(NamedTuple):
     is_change: bool
 
 
+class Payload(NamedTuple):
+    """User data to be written.
+
+    digest: stands for it in the seal. crc: its checksum. holds_code: it has a class by value.
+    """
+
+    data: bytes | memoryview = b""
+    digest: bytes = b""
+    crc: int = 0
+    holds_code: bool = False
+
+    @classmethod
+    def of(cls, block: BlockRef) -> Payload:
+        """Read a block, all of it some times: belongs into a thread when it is large."""
+        data = read_bytes(block)
+        whole: Any = data.obj if isinstance(data, memoryview) else data  # a mapped file, or bytes
+        holds_code = block.format == "pickle" and whole.find(_BY_VALUE) >= 0
+        return cls(data, digest_of(data), crc32(data), holds_code)
+
+
 class Draft(NamedTuple):
     """A record to be written."""
 
     kind: Kind
     content: dict[str, Any]
-    payload: bytes | memoryview = b""
+    payload: Payload = Payload()
 
     @classmethod
-    def of_data(cls, kind: Kind, content: dict[str, Any], payload: bytes | memoryview) -> Draft:
+    def of_data(cls, kind: Kind, content: dict[str, Any], payload: Payload) -> Draft:
         """A record of user data; notes the version of Python when it holds code (scenario H6)."""
-        data: Any = payload.obj if isinstance(payload, memoryview) else payload  # bytes, or a mapped file
-        if data.find(_BY_VALUE) >= 0:
+        if payload.holds_code:
             content = {**content, "python": PYTHON}
         return cls(kind, content, payload)
 
@@ -131,7 +152,7 @@ class SealedRecord(NamedTuple):
         """
         ref = self.ref
         payload = read_bytes(BlockRef("", None, ref.path, ref.offset, ref.length))
-        _check(seal, self.kind, self.sealed, ref, payload)
+        _check(seal, self.kind, self.sealed, ref, digest_of(payload))
         python = self.content.get("python", PYTHON)
         if python != PYTHON:
             raise ConfigurationError(
@@ -153,18 +174,18 @@ def encode(content: object, what: str) -> bytes:
         ) from error
 
 
-def seal_record(seal: Seal, kind: Kind, number: int, text: bytes, payload: bytes | memoryview) -> bytes:
-    """The metadata of a record: its seal, and the JSON ``text``."""
-    return seal.of(_head(kind, number), text, payload) + text
+def seal_record(seal: Seal, kind: Kind, number: int, text: bytes, digest: bytes) -> bytes:
+    """The metadata of a record: its seal, and the JSON ``text``. digest: of its payload."""
+    return seal.of(_head(kind, number), text, digest) + text
 
 
 def _head(kind: int, number: int) -> bytes:
     return b"%d:%d" % (kind, number)
 
 
-def _check(seal: Seal, kind: int, sealed: bytes, ref: JournalRef, payload: bytes | memoryview) -> None:
+def _check(seal: Seal, kind: int, sealed: bytes, ref: JournalRef, digest: bytes) -> None:
     where = f"record {ref.number} of {ref.path}"
-    seal.check(sealed[:SEAL_BYTES], where, _head(kind, ref.number), sealed[SEAL_BYTES:], payload)
+    seal.check(sealed[:SEAL_BYTES], where, _head(kind, ref.number), sealed[SEAL_BYTES:], digest)
 
 
 def open_record(record: JournalRecord, seal: Seal) -> SealedRecord:

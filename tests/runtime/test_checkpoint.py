@@ -18,7 +18,7 @@ from aiostream_engine.config import CheckpointConfig
 from aiostream_engine.durable.files import Files
 from aiostream_engine.durable.journal import Journal
 from aiostream_engine.durable.journal_reader import ScanResult, scan
-from aiostream_engine.durable.seal import SEAL_BYTES, Seal
+from aiostream_engine.durable.seal import SEAL_BYTES, Seal, digest_of
 from aiostream_engine.errors import ConfigurationError, CorruptionError, StorageError
 from aiostream_engine.runtime import checkpoint, records
 from aiostream_engine.runtime.checkpoint import CheckpointWriter
@@ -424,7 +424,7 @@ async def test_crafted_user_data_is_refused_before_it_is_unpickled(
         if number != kind:
             return meta, payload
         if resealed:
-            return seal_record(Seal(b"a guess"), kind, 0, meta[SEAL_BYTES:], evil), evil
+            return seal_record(Seal(b"a guess"), kind, 0, meta[SEAL_BYTES:], digest_of(evil)), evil
         return meta, evil
 
     recovered(tmp_path)
