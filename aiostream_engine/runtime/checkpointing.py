@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +52,12 @@ class CheckpointSession:
         files: the file operations, for tests.
         """
         files = files or Files()
-        directory, seal, recovered = await asyncio.to_thread(_open, config, files)
+        opening = _Opening(config, files)
+        try:
+            directory, seal, recovered = await asyncio.to_thread(opening.run)
+        except asyncio.CancelledError:
+            opening.abandon()
+            raise
         if recovered.records:
             _log.info(
                 "recovered from %s: batch %d is committed, %d to be run again, %d records read in %.2f s",
@@ -196,14 +202,39 @@ def _check_different(what: str, names: Sequence[str]) -> None:
         )
 
 
-def _open(config: CheckpointConfig, files: Files) -> tuple[CheckpointDirectory, Seal, Recovered]:
-    directory = CheckpointDirectory(config.directory, files)
-    try:
-        seal = Seal(config.key)
-        return directory, seal, recover(directory.journal_path, seal, files)
-    except OSError as error:
-        directory.close()
-        raise StorageError(f"the journal in {directory.path} cannot be read or synced: {error}") from error
-    except BaseException:
-        directory.close()
-        raise
+class _Opening:
+    """Opens a directory in a thread; nobody keeps its lock when the start was cancelled meanwhile."""
+
+    def __init__(self, config: CheckpointConfig, files: Files) -> None:
+        self._config = config
+        self._files = files
+        self._lock = threading.Lock()
+        self._directory: CheckpointDirectory | None = None
+        self._abandoned = False
+
+    def run(self) -> tuple[CheckpointDirectory, Seal, Recovered]:
+        """Lock the directory and read its journal; blocking."""
+        directory = CheckpointDirectory(self._config.directory, self._files)
+        try:
+            seal = Seal(self._config.key)
+            recovered = recover(directory.journal_path, seal, self._files)
+        except OSError as error:
+            directory.close()
+            raise StorageError(
+                f"the journal in {directory.path} cannot be read or synced: {error}"
+            ) from error
+        except BaseException:
+            directory.close()
+            raise
+        with self._lock:
+            self._directory = directory
+            if self._abandoned:
+                directory.close()
+        return directory, seal, recovered
+
+    def abandon(self) -> None:
+        """Unlock the directory, now or when it is open."""
+        with self._lock:
+            self._abandoned = True
+            if self._directory is not None:
+                self._directory.close()

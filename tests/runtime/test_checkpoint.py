@@ -18,9 +18,10 @@ from aiostream_engine.config import CheckpointConfig
 from aiostream_engine.durable.files import Files
 from aiostream_engine.durable.journal import Journal
 from aiostream_engine.durable.journal_reader import ScanResult, scan
+from aiostream_engine.durable.lock import DirectoryInUseError
 from aiostream_engine.durable.seal import SEAL_BYTES, Seal, digest_of
 from aiostream_engine.errors import ConfigurationError, CorruptionError, StorageError
-from aiostream_engine.runtime import checkpoint, records
+from aiostream_engine.runtime import checkpoint, checkpointing, records
 from aiostream_engine.runtime.checkpoint import CheckpointWriter
 from aiostream_engine.runtime.checkpointing import CheckpointSession
 from aiostream_engine.runtime.records import (
@@ -336,6 +337,37 @@ async def test_a_disk_that_hangs_does_not_hang_the_stop(
             await write
     finally:
         files.go_on.set()
+
+
+async def test_a_start_that_is_cancelled_while_it_reads_keeps_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I3, I4: the thread goes on for a while."""
+    reading, go_on = threading.Event(), threading.Event()
+
+    def slow(*args: Any, **options: Any) -> Recovered:
+        reading.set()
+        go_on.wait(30)
+        return recover(*args, **options)
+
+    config = CheckpointConfig(str(tmp_path / "cp"), key=KEY)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpointing, "recover", slow)
+        start = asyncio.create_task(CheckpointSession.open(config))
+        await asyncio.to_thread(reading.wait)
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        go_on.set()
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                session = await CheckpointSession.open(config)
+            except DirectoryInUseError:
+                await asyncio.sleep(0.01)
+            else:
+                break
+    await session.aclose()
 
 
 async def test_after_a_failure_all_writers_are_told_at_once(tmp_path: Path, open_writer: Open) -> None:
