@@ -14,6 +14,7 @@ __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
     from .config import BackpressureConfig as BackpressureConfig
+    from .config import CheckpointConfig as CheckpointConfig
     from .config import PoolConfig as PoolConfig
     from .config import QueueLimits as QueueLimits
     from .config import RetryPolicy as RetryPolicy
@@ -38,6 +39,7 @@ _ROOM_OF = {
     "AiostreamError": "errors",
     "BackpressureConfig": "config",
     "BatchTime": "types",
+    "CheckpointConfig": "config",
     "ConfigurationError": "errors",
     "ContextState": "types",
     "DStream": "dstream",
