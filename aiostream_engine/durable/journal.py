@@ -185,11 +185,6 @@ class Journal:
             return self._break(error)
         return DiskFullError(f"no room for the journal in {self.directory}: {error}")
 
-    def take_back(self) -> None:
-        """Undo the group that was begun. Raises StorageError when that cannot be done."""
-        if not self._take_back():
-            self._check()
-
     def _take_back(self) -> bool:
         number, checksum, size = self._mark
         if self._broken is None and self._fd is not None and self._size >= size:

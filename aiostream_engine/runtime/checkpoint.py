@@ -269,11 +269,6 @@ class CheckpointWriter:
             return []
         return [key for key, chain in self.live.chains.items() if chain and chain[0].number < self.overdue]
 
-    @property
-    def last_number(self) -> int:
-        """Number of the last record that counts."""
-        return self._journal.durable
-
     # -- ending --------------------------------------------------------------------------------
 
     async def aclose(self) -> None:

@@ -95,11 +95,11 @@ class StreamDriver:
         context: Context,
         stop_when_finished: bool,
     ) -> None:
-        self.inputs = self._inputs = inputs
+        self.inputs = inputs
         self._outputs = list(outputs)
         self._policies = policies
-        self.translator = self._translator = translator
-        self.protocol = self._protocol = protocol
+        self.translator = translator
+        self.protocol = protocol
         self._committing = asyncio.Lock()
         self._pending: deque[tuple[Tick, list[BatchInput]]] = deque()
         self._after_pending: Callable[[], Awaitable[None]] | None = None
@@ -165,7 +165,7 @@ class StreamDriver:
             while self._pending and not self._machine.halted:
                 await self._wait_may_cut()
                 old, contents = self._pending.popleft()
-                await self._begin(old, contents, self._inputs.describe(contents))
+                await self._begin(old, contents, self.inputs.describe(contents))
             if self._after_pending is not None:
                 await self._wait_idle()
                 if not self._machine.halted:
@@ -202,25 +202,25 @@ class StreamDriver:
             await self._wait_progress()
 
     def _finished(self) -> bool:
-        finished = self._inputs.finished and not self._inputs.pending
+        finished = self.inputs.finished and not self.inputs.pending
         return finished and (self._stop_when_finished or self._draining)
 
     async def _cut(self, tick: Tick) -> None:
         if tick.missed:
             self._emit(TicksCoalesced(self._now_ms(), tick.missed, tick.late_s))
-        contents, infos = await self._inputs.cut(tick.time)
+        contents, infos = await self.inputs.cut(tick.time)
         if self._machine.halted:  # a batch failed meanwhile: these records are in none
-            self._inputs.discard(contents)
+            self.inputs.discard(contents)
             return
         await self._begin(tick, contents, infos)
-        if isinstance(self._trigger, DataTrigger) and self._inputs.pending:
+        if isinstance(self._trigger, DataTrigger) and self.inputs.pending:
             self._trigger.notify()  # a source that gives only so much a batch has more
 
     async def _begin(self, tick: Tick, contents: Sequence[BatchInput], infos: tuple[InputInfo, ...]) -> None:
         batch, instructions = self._machine.cut(tick.time, tick.missed)
-        for node, content in zip(self._inputs.nodes, contents, strict=True):
-            self._translator.add_input(node, batch.time, content)
-        self._protocol.begin(batch, contents)
+        for node, content in zip(self.inputs.nodes, contents, strict=True):
+            self.translator.add_input(node, batch.time, content)
+        self.protocol.begin(batch, contents)
         self._submitted(batch, infos)
         await self._perform(instructions)
 
@@ -277,7 +277,7 @@ class StreamDriver:
             self._completed(batch, error)
             if error is not None:
                 self._fail(error, batch)
-                await self._protocol.abort(batch)
+                await self.protocol.abort(batch)
             await self._perform(self._machine.done(batch) if error is None else self._machine.failed(batch))
         except BaseException as error:  # of the engine, or a cancellation: nobody must wait for ever
             if not self._closing:
@@ -305,7 +305,7 @@ class StreamDriver:
         self._begin_run(batch)
         try:
             await self._run_outputs(batch)
-            await self._translator.force(batch)
+            await self.translator.force(batch)
         except Exception as error:
             return error
         return None
@@ -322,7 +322,7 @@ class StreamDriver:
             raise failure
 
     async def _run_output(self, output: OutputNode, batch: Batch) -> None:
-        if not self._translator.is_due(output.parent, batch):
+        if not self.translator.is_due(output.parent, batch):
             return
         started = self._now_ms()
         info = OutputOperationInfo(batch.time, output.id, output.name, start_ms=started)
@@ -347,10 +347,10 @@ class StreamDriver:
         while True:
             attempt += 1
             try:
-                rdd = await self._translator.rdd(output.parent, batch)
+                rdd = await self.translator.rdd(output.parent, batch)
                 if rdd is not None:
                     if output.sink is None:  # a sink waits by itself, when it has something to write
-                        await self._protocol.begun(batch)
+                        await self.protocol.begun(batch)
                     await output.run(rdd, batch)
                 return
             except asyncio.CancelledError as error:
@@ -377,14 +377,14 @@ class StreamDriver:
             failure=None if error is None else _brief(error),
         )
         self._emit(BatchCompleted(self._now_ms(), timing.info))
-        self._inputs.learn(
+        self.inputs.learn(
             self._now_ms(), timing.info.inputs, ended - timing.started, timing.started - timing.submitted
         )
 
     async def _commit(self, batch: Batch) -> bool:
         """Make the batch true; False when that failed, after which the stream stops."""
         try:
-            await self._protocol.finish(batch)
+            await self.protocol.finish(batch)
         except Exception as error:
             self._fail(error, batch)
             await self._perform(self._machine.commit_failed(batch))
@@ -422,13 +422,13 @@ class StreamDriver:
     async def drain(self) -> None:
         """Stop the sources, make batches of all that they took, and wait for these. The caller bounds it."""
         self._draining = True
-        await self._inputs.stop()
+        await self.inputs.stop()
         if self._loop_task is None:
             return
         if not self._loop_task.done():
             self._trigger.stop(last_tick=True)
             await asyncio.wait({self._loop_task})
-        while self._inputs.pending and not self._machine.halted:
+        while self.inputs.pending and not self._machine.halted:
             await self._wait_may_cut()
             if not self._machine.halted:
                 await self._cut(self._extra_tick())
@@ -451,9 +451,9 @@ class StreamDriver:
                 _log.error("%s does not end, %g s after it was cancelled", task.get_name(), CANCEL_TIMEOUT_S)
         self.ended.set()
         with suppress(Exception):
-            await self._inputs.aclose()
+            await self.inputs.aclose()
         with suppress(LifecycleError):  # an engine that was closed before its stream has freed all
-            self._translator.close()
+            self.translator.close()
 
     def batches_in_flight(self) -> int:
         """Batches that were cut and are not committed."""

@@ -135,9 +135,6 @@ class BatchMachine:
             instructions.append(Commit(first))
         return instructions + self._startable()
 
-    def _may_commit(self, batch: Batch) -> bool:
-        return batch.phase is BatchPhase.DONE and not self.is_blocked(batch)
-
     def failed(self, batch: Batch) -> list[Instruction]:
         """A batch failed for good: later ones are not committed, earlier ones still may be."""
         self._expect(batch, BatchPhase.RUNNING)
