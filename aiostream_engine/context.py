@@ -421,13 +421,18 @@ class StreamingContext(SourceMethods):
                 zero_ms=zero_ms,
                 after_ms=after_ms,
             )
-        return Ticker(
+        ticker = Ticker(
             self.clock,
             self.interval_ms,
             zero_ms=zero_ms,
             after_ms=after_ms,
-            fire_missed=self.scheduler.missed_ticks == "fire",
+            fire_missed=self.scheduler.missed_ticks == "every",
         )
+        if ticker.missed_before:
+            _log.info(
+                "each of the %d ticks missed since batch %s gets a batch", ticker.missed_before, after_ms
+            )
+        return ticker
 
     async def _watch(self, driver: StreamDriver) -> None:
         """Stop when the stream ended by itself, by a failure or because all sources are finished."""

@@ -831,7 +831,7 @@ async def test_labels_are_the_ends_of_intervals_at_epoch_multiples():
     assert list(stage.seen) == [1_700_000_000_500, 1_700_000_001_000]
 
 
-@pytest.mark.parametrize(("missed_ticks", "batches"), [("coalesce", 1), ("fire", 5)])
+@pytest.mark.parametrize(("missed_ticks", "batches"), [("coalesce", 1), ("every", 5)])
 async def test_ticks_that_were_missed_give_one_batch_or_one_each(missed_ticks: Any, batches: int):
     """CTX-24."""
     stage = Stage([[n] for n in range(9)], scheduler=SchedulerConfig(missed_ticks=missed_ticks))

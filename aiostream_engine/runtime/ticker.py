@@ -44,17 +44,30 @@ class _Timeline:
     A wall clock set forward by more than one interval (a resumed laptop, a corrected clock) moves
     batch time forward at once, by whole intervals, and leaves the cadence as it is. A wall clock
     set back changes nothing: labels stay ahead of it, since they must never repeat.
+
+    catch_up: begin right after ``after_ms``, also when that is long ago.
     """
 
-    def __init__(self, clock: Clock, interval_ms: int, zero_ms: int | None, after_ms: int | None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        interval_ms: int,
+        zero_ms: int | None,
+        after_ms: int | None,
+        *,
+        catch_up: bool = False,
+    ) -> None:
         self._clock = clock
         self.interval_ms = interval_ms
         now, monotonic = clock.time(), clock.monotonic()
         tick = first_tick_after(_whole_ms(now), interval_ms, zero_ms or 0)
-        first = tick if after_ms is None else max(tick, first_tick_after(after_ms, interval_ms, zero_ms or 0))
+        owed = tick if after_ms is None else first_tick_after(after_ms, interval_ms, zero_ms or 0)
+        first = owed if catch_up else max(tick, owed)
         self.zero_ms = first - interval_ms if zero_ms is None else zero_ms
         self._anchor_ms = self.first = first
-        self._anchor = monotonic + (tick / 1000 - now)
+        # A label that is owed has its deadline in the past; one ahead of the wall clock comes with the tick.
+        self._anchor = monotonic + (min(first, tick) / 1000 - now)
+        self.missed_before = (tick - first) // interval_ms if first < tick else 0
 
     def now(self) -> int:
         """Batch time of this moment, in whole milliseconds."""
@@ -142,7 +155,8 @@ class Ticker:
     zero_ms: zero time of the stream that is continued (row CTX-23); None for a new stream,
         whose zero time is one interval before its first tick.
     after_ms: a label that was given before, by an earlier ticker; all labels are later.
-    fire_missed: give each missed tick on its own, one after the other.
+    fire_missed: give each missed tick on its own, one after the other; also those between ``after_ms``
+        and now. A wall clock that is set forward while the ticker runs makes none: see :attr:`Tick.jumped`.
     """
 
     def __init__(
@@ -155,7 +169,7 @@ class Ticker:
         fire_missed: bool = False,
     ) -> None:
         self._clock = clock
-        self._line = _Timeline(clock, interval_ms, zero_ms, after_ms)
+        self._line = _Timeline(clock, interval_ms, zero_ms, after_ms, catch_up=fire_missed)
         self._next = self._line.first
         self._waiter = _Waiter(clock)
         self._fire_missed = fire_missed
@@ -166,6 +180,11 @@ class Ticker:
     def zero_ms(self) -> int:
         """Zero time of the stream: the slides of all its windows are counted from here."""
         return self._line.zero_ms
+
+    @property
+    def missed_before(self) -> int:
+        """Ticks between ``after_ms`` and the start that are going to be given one after the other."""
+        return self._line.missed_before
 
     async def ticks(self) -> AsyncIterator[Tick]:
         """The ticks until :meth:`stop`."""

@@ -159,7 +159,7 @@ async def simulate(seed: int, directory: str) -> list[Life]:
     items = choose_items(choice)
     expected = await expected_outputs(f"{directory}/expected", items, program=program)
     scheduler = SchedulerConfig(
-        missed_ticks="fire",
+        missed_ticks="every",
         batches_in_flight_max=choice.randint(1, 4),
         concurrent_batches=choice.randint(1, 3),
     )

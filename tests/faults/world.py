@@ -155,7 +155,7 @@ class World:
     errors: list[BaseException] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     # A label for each item: none is left out.
-    scheduler: SchedulerConfig = field(default_factory=lambda: SchedulerConfig(missed_ticks="fire"))
+    scheduler: SchedulerConfig = field(default_factory=lambda: SchedulerConfig(missed_ticks="every"))
 
     async def run(self, files: Files | None = None, *, upto: int | None = None) -> BaseException | None:
         """One life of a driver: until ``upto`` items of the script are committed, or it fails."""

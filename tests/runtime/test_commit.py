@@ -99,7 +99,7 @@ async def test_a_sink_that_fails_in_a_commit_stops_the_stream_and_is_asked_again
     items = script(6)
     expected = await expected_outputs(str(tmp_path / "expected"), items, program=failing)
     scheduler = SchedulerConfig(
-        missed_ticks="fire", concurrent_batches=concurrent, batches_in_flight_max=concurrent + 1
+        missed_ticks="every", concurrent_batches=concurrent, batches_in_flight_max=concurrent + 1
     )
     world = World(str(tmp_path / "cp"), items, program=failing, scheduler=scheduler)
     Failing.where = where
@@ -173,7 +173,7 @@ async def test_later_batches_wait_for_the_commit_of_the_slow_one(tmp_path: Path)
 
     source = ScriptedReplayableSource(script(4), name="script")
     clock = ManualClock()
-    scheduler = SchedulerConfig(missed_ticks="fire", concurrent_batches=4, batches_in_flight_max=5)
+    scheduler = SchedulerConfig(missed_ticks="every", concurrent_batches=4, batches_in_flight_max=5)
     config = CheckpointConfig(str(tmp_path / "cp"), key=KEY, segment_bytes=1)
     async with StreamingContext(
         1.0, "local", clock=clock, checkpoint=config, scheduler=scheduler, stop_when_finished=False

@@ -255,6 +255,43 @@ async def test_a_stream_continued_under_a_clock_that_went_back_starts_soon_with_
     await got.task
 
 
+async def test_a_continued_ticker_gives_every_tick_of_its_absence_and_then_keeps_the_cadence():
+    """CTX-24, CTX-23: labels count from the zero time, and none is given twice or left out."""
+    clock = ManualClock(epoch_s=100.0)
+    ticker, got = start(clock, zero_ms=250, after_ms=98_250, fire_missed=True)
+    assert ticker.missed_before == 3
+    await clock.settle()
+    assert got.labels == [98_750, 99_250, 99_750]
+    assert [tick.late_s for tick in got.ticks] == pytest.approx([1.25, 0.75, 0.25])
+    await clock.advance(0.75)
+    assert got.labels[3:] == [100_250, 100_750]
+    assert [tick.late_s for tick in got.ticks[3:]] == pytest.approx([0, 0])
+    ticker.stop()
+    await got.task
+
+
+async def test_a_stop_among_missed_ticks_gives_one_more_and_not_all():
+    """CTX-25: the end of a program does not wait for all of its past."""
+    clock = ManualClock(epoch_s=1000.0)
+    ticker = Ticker(clock, 500, after_ms=900_000, fire_missed=True)
+    assert (await ticker.next()).time == 900_500
+    ticker.stop(last_tick=True)
+    assert (await ticker.next()).time == 901_000
+    assert await ticker.next() is None
+
+
+async def test_firing_every_missed_tick_repeats_no_label_when_the_clock_went_back():
+    """CTX-24, D1."""
+    clock = ManualClock(epoch_s=10_000.0)
+    last = 10_000_000 + HOUR * 1000
+    ticker, got = start(clock, after_ms=last, fire_missed=True)
+    assert ticker.missed_before == 0
+    await clock.advance(1)
+    assert got.labels == [last + 500, last + 1000]
+    ticker.stop()
+    await got.task
+
+
 async def test_a_failing_clock_is_an_error_and_no_tick():
     class Broken(ManualClock):
         async def sleep_until(self, deadline: float) -> None:

@@ -73,7 +73,7 @@ async def test_a_stall_of_ten_seconds_gives_one_batch_and_tells_how_late_it_is(
 
 async def test_missed_ticks_each_give_a_batch_when_asked_for(streaming_context, manual_clock):
     """CTX-24."""
-    scheduler = SchedulerConfig(missed_ticks="fire")
+    scheduler = SchedulerConfig(missed_ticks="every")
     async with streaming_context(interval=0.5, scheduler=scheduler) as ssc:
         watch = Watch(ssc, manual_clock)
         await ssc.start()
