@@ -54,6 +54,7 @@ class Target:
     """What must be reached: a figure of ``contender``, or its ratio to that of ``against``.
 
     A ratio says how many times better: it is turned round where less is better.
+    difference: what ``contender`` has more than ``against``, instead of the ratio.
     """
 
     text: str
@@ -62,6 +63,7 @@ class Target:
     bound: float
     against: str | None = None
     at_least: bool = True
+    difference: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,11 +164,12 @@ def _check_answers(rows: Sequence[_Row], answer: Any) -> None:
         for outcome in row.outcomes:
             if row.status != "ok":
                 break
-            if answer is None:
-                answer = outcome.answer
-            if outcome.answer != answer:
+            right = answer if row.contender.answer is None else row.contender.answer
+            if right is None:
+                right = answer = outcome.answer
+            if outcome.answer != right:
                 row.status = "wrong-answer"
-                row.error = f"answered {outcome.answer!r}, right is {answer!r}: its times do not count"
+                row.error = f"answered {outcome.answer!r}, right is {right!r}: its times do not count"
 
 
 def _table(benchmark: Benchmark, rows: Sequence[_Row]) -> str:
@@ -226,7 +229,12 @@ def _reached(target: Target, rows: Mapping[str, _Row], metrics: Mapping[str, Met
         summary = row.summary(target.metric)
         return None if summary is None else summary.median
     other = rows.get(target.against)
-    return None if other is None else _ratio(row, other, metrics[target.metric])
+    if other is None:
+        return None
+    if target.difference:
+        ours, theirs = row.summary(target.metric), other.summary(target.metric)
+        return None if ours is None or theirs is None else ours.median - theirs.median
+    return _ratio(row, other, metrics[target.metric])
 
 
 def _measurements(

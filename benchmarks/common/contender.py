@@ -33,6 +33,8 @@ class Contender:
     kind: ``engine``, ``peer`` or ``floor`` (hand-written code that does only this).
     parameters: what the program gets, and a ``scratch`` directory that is removed after the run.
     runs_max: fewer runs for the slow.
+    answer: the right one of its own work; None for that of the benchmark.
+    on_disk: give a directory ``disk`` as well, beside the checkout: for work of which the disk is a part.
     """
 
     key: str
@@ -42,6 +44,8 @@ class Contender:
     kind: str = "peer"
     parameters: Mapping[str, Any] = field(default_factory=dict)
     runs_max: int | None = None
+    answer: Any = None
+    on_disk: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,10 @@ def run_contender(contender: Contender, timeout_s: float) -> Outcome:
     environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS)}
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output,
-        tempfile.TemporaryDirectory(
-            prefix="benchmark-", dir=_scratch_root(), ignore_cleanup_errors=True
-        ) as scratch,
+        _directory(_scratch_root()) as scratch,
+        _directory(_disk_root()) if contender.on_disk else contextlib.nullcontext("") as disk,
     ):
-        given = json.dumps({**contender.parameters, "scratch": scratch})
+        given = json.dumps({**contender.parameters, "scratch": scratch, "disk": disk})
         command = [str(interpreter), str(BENCHMARKS / contender.program), given]
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
@@ -87,6 +90,17 @@ def run_contender(contender: Contender, timeout_s: float) -> Outcome:
             _end_group(process)
         output.seek(0)
         return _outcome(output, status)
+
+
+def _directory(root: str | None) -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="benchmark-", dir=root, ignore_cleanup_errors=True)
+
+
+def _disk_root() -> str:
+    """The disk of the checkout: the system's temporary directory may be memory."""
+    root = BENCHMARKS / ".data"
+    root.mkdir(exist_ok=True)
+    return str(root)
 
 
 def _scratch_root() -> str | None:

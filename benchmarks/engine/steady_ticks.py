@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from typing import Any
 
+from commit_times import CommitTimes
 from common.feeder import event_feeder
 from common.program import digest_counts, package_version, parameters, report
 from common.statistics import latency_metrics, percentile
@@ -44,9 +45,12 @@ class Arrivals:
 async def main() -> None:
     arrivals, delays = Arrivals(), Delays()
     with event_feeder(given["rate"], given["events"]) as port:
-        ssc = ase.StreamingContext(interval=given["interval_s"], master=given["master"])
+        checkpoint = given["disk"] + "/checkpoint" if given.get("checkpoint") else None
+        ssc = ase.StreamingContext(given["interval_s"], given["master"], checkpoint=checkpoint)
         ssc.add_listener(delays)
-        pairs = ssc.socket_text_stream("127.0.0.1", port).map(parse)
+        lines = ssc.socket_text_stream("127.0.0.1", port)
+        commits = CommitTimes(lines)
+        pairs = lines.map(parse)
         pairs.reduce_by_key(lambda a, b: (a[0] + b[0], a[1] + b[1])).foreach_rdd(arrivals.add)
         async with ssc:
             await ssc.start()
@@ -54,7 +58,11 @@ async def main() -> None:
     report(
         answer=digest_counts(arrivals.counts),
         version=package_version("aiostream-engine"),
-        metrics={**latency_metrics(arrivals.ages_s[given["rate"] :]), **_schedule(delays)},
+        metrics={
+            **latency_metrics(arrivals.ages_s[given["rate"] :]),
+            **_schedule(delays),
+            "true_ms": percentile(commits.seconds[len(commits.seconds) // 10 :], 50) * 1e3,
+        },
         batches=len(delays.scheduling_s),
     )
 

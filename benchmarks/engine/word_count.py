@@ -48,7 +48,8 @@ def counts_of(lines: Any) -> Any:
 async def main() -> None:
     directory = WatchedDirectory(given["scratch"])
     totals = Totals()
-    ssc = ase.StreamingContext(interval=given["interval_s"], master=given["master"])
+    checkpoint = given["disk"] + "/checkpoint" if given.get("checkpoint") else None
+    ssc = ase.StreamingContext(given["interval_s"], given["master"], checkpoint=checkpoint)
     counts_of(ssc.text_file_stream(directory.path)).foreach_rdd(totals.add)
     async with ssc:
         await ssc.start()
