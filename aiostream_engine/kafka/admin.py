@@ -1,0 +1,85 @@
+"""Topics and groups of a cluster: what the command line and tests ask and change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.errors import for_code
+
+from .settings import KafkaSettings
+
+__all__ = ["KafkaAdmin"]
+
+TOPIC_TIMEOUT_S = 30.0
+
+
+class KafkaAdmin:
+    """Creates, deletes and describes topics; an async context manager.
+
+    Errors of Kafka are raised as aiokafka's exceptions.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._client: Any = None
+
+    async def __aenter__(self) -> KafkaAdmin:
+        self._client = AIOKafkaAdminClient(**await self._settings.client_options())
+        try:
+            await self._client.start()
+        except BaseException:
+            await self._client.close()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._client.close()
+
+    async def create_topic(
+        self,
+        name: str,
+        partitions: int = 1,
+        *,
+        replicas: int = 1,
+        configs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Create a topic and wait until brokers know the leaders of its partitions."""
+        texts = {key: str(value) for key, value in (configs or {}).items()}
+        topic = NewTopic(name, partitions, replicas, topic_configs=texts)
+        _check((await self._client.create_topics([topic])).topic_errors)
+        await self._until_led(name, partitions)
+
+    async def delete_topic(self, name: str) -> None:
+        """Delete a topic and wait until it is no longer known."""
+        _check((await self._client.delete_topics([name])).topic_error_codes)
+        async with asyncio.timeout(TOPIC_TIMEOUT_S):
+            while name in await self.topics():
+                await asyncio.sleep(0.02)
+
+    async def add_partitions(self, name: str, total: int) -> None:
+        """Give a topic more partitions, up to this total."""
+        _check((await self._client.create_partitions({name: NewPartitions(total)})).topic_errors)
+        await self._until_led(name, total)
+
+    async def _until_led(self, name: str, partitions: int) -> None:
+        async with asyncio.timeout(TOPIC_TIMEOUT_S):
+            while True:
+                found = (await self._client.describe_topics([name]))[0]
+                led = [p for p in found["partitions"] if p["leader"] >= 0]
+                if len(led) >= partitions:
+                    return
+                await asyncio.sleep(0.02)
+
+    async def topics(self) -> dict[str, int]:
+        """Number of partitions by topic; without Kafka's internal topics."""
+        found = await self._client.describe_topics()
+        return {one["topic"]: len(one["partitions"]) for one in found if not one["is_internal"]}
+
+
+def _check(errors: Any) -> None:
+    for name, code, *message in errors:
+        if code:
+            raise for_code(code)(f"{name}: {message[0] if message and message[0] else 'refused'}")

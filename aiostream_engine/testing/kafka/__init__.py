@@ -1,0 +1,1 @@
+"""What :mod:`..kafka_broker` is made of: the artifact, the certificates and one broker process."""
