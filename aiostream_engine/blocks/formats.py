@@ -15,12 +15,14 @@ whose names start with ``file-`` read a file of the user in place; the engine ne
     file-whole          one (path, content) pair: args (encoding or None, errors, compression)
     file-pickles        pickled lists, one after the other
     file-path           the path itself, for a reader of the user
+    module:function     a connector's own, imported where the first such block is read
 """
 
 from __future__ import annotations
 
 import codecs
 import gzip
+import importlib
 import io
 import os
 import pickle
@@ -64,13 +66,22 @@ def register_format(name: str, decoder: Decoder) -> None:
     _DECODERS[name] = decoder
 
 
+def _decoder(name: str) -> Decoder:
+    """The function of a format; one that is named by its place is imported, in workers too."""
+    decoder = _DECODERS.get(name)
+    if decoder is None and ":" in name:
+        module, _, function = name.partition(":")
+        decoder = _DECODERS[name] = getattr(importlib.import_module(module), function)
+    return _DECODERS[name] if decoder is None else decoder
+
+
 def read_chunks(ref: BlockRef) -> Iterator[Sequence[Any]]:
     """The records of one block, in order, in chunks.
 
     Raises CorruptionError where the bytes are not what the format says, BlocksReleasedError when
     they are gone, and OSError for a file of the user that cannot be read.
     """
-    return _DECODERS[ref.format](ref)
+    return _decoder(ref.format)(ref)
 
 
 def encode_records(records: Sequence[Any]) -> bytes:

@@ -110,7 +110,10 @@ class CheckpointSession:
         steps |= recovered.kept.keys() - windows
         sources = set(recovered.positions) | set(recovered.leftovers)
         sources |= {
-            name for intent in recovered.pending for name, item in intent.inputs.items() if item.blocks
+            name
+            for intent in recovered.pending
+            for name, item in intent.inputs.items()
+            if item.blocks or item.recipe is not None
         }
         self.dropped = tuple(sorted(steps | (sources - set(inputs))))
         if not self.dropped:

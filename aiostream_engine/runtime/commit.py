@@ -94,9 +94,12 @@ class CommitProtocol:
                 raise GraphError(
                     f"input {node.name!r} hands over RDDs, which no checkpoint can hold: hand over lists"
                 )
-            described = {"records": content.records, "bytes": content.bytes}
+            described: dict[str, Any] = {"records": content.records, "bytes": content.bytes}
+            if content.recipe is not None:
+                described["recipe"] = content.recipe
             inputs[node.name] = FrozenInput(
-                content.blocks, {**described, "metadata": plain(content.metadata)}
+                content.blocks if content.recipe is None else (),
+                {**described, "metadata": plain(content.metadata)},
             )
             position = self._position(writer, node.name, content)
             if position is not None:

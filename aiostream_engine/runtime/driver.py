@@ -164,7 +164,8 @@ class StreamDriver:
         try:
             while self._pending and not self._machine.halted:
                 await self._wait_may_cut()
-                old, contents = self._pending.popleft()
+                old, stored = self._pending.popleft()
+                contents = await self.inputs.recompute(stored)
                 await self._begin(old, contents, self.inputs.describe(contents))
             if self._after_pending is not None:
                 await self._wait_idle()

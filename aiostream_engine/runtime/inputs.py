@@ -22,7 +22,7 @@ from ..observe.events import (
     ReceiverStopped,
 )
 from ..plan.graph import InputStream
-from ..sources.base import BatchInput, ReceiverSource, Source, SourceContext
+from ..sources.base import BatchInput, ReplayableSource, Source, SourceContext
 from ..types import BatchTime, BlockRef
 from .rate import RateController
 
@@ -61,6 +61,7 @@ class Inputs:
         self._clock = clock
         self._limits = limits
         self._parallelism = parallelism
+        self._interval_s = interval_s
         self._notify = notify
         self._emit = emit
         self._started: list[Source] = []
@@ -68,7 +69,7 @@ class Inputs:
         self._rates = {
             node.stream_id: RateController(backpressure, interval_s)
             for node in self.nodes
-            if isinstance(node.source, ReceiverSource)
+            if node.source.paced
         }
 
     async def start(self) -> None:
@@ -87,6 +88,7 @@ class Inputs:
             limits=self._limits,
             clock=self._clock,
             parallelism=self._parallelism,
+            interval_s=self._interval_s,
             random=random.Random(),
             notify=self._notify,
             on_started=lambda info: self._emit(ReceiverStarted(self._now(), info)),
@@ -111,6 +113,19 @@ class Inputs:
                 self._with_leftovers(node, item) for node, item in zip(self.nodes, contents, strict=True)
             ]
         return contents, self.describe(contents)
+
+    async def recompute(self, contents: Sequence[BatchInput]) -> list[BatchInput]:
+        """The contents of a batch of an earlier run, whose blocks some sources make again."""
+        whole: list[BatchInput] = []
+        try:
+            for node, content in zip(self.nodes, contents, strict=True):
+                if content.recipe is not None and isinstance(node.source, ReplayableSource):
+                    content = await node.source.recompute(content.recipe)
+                whole.append(content)
+        except BaseException:
+            self.discard(whole)
+            raise
+        return whole
 
     def discard(self, contents: Sequence[BatchInput]) -> None:
         """Let go of what was cut and is in no batch."""

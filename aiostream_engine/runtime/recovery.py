@@ -244,7 +244,14 @@ class _Reader:
             self._needed_block(place) if isinstance(place, int) else block_at(place, *place["file"])
             for place in content["blocks"]
         )
-        return BatchInput(blocks, (), content["records"], content["bytes"], content["metadata"])
+        return BatchInput(
+            blocks,
+            (),
+            content["records"],
+            content["bytes"],
+            content["metadata"],
+            recipe=content.get("recipe"),
+        )
 
     def _needed_block(self, number: int) -> BlockRef:
         record = self._blocks.get(number)

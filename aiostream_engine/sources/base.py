@@ -45,6 +45,7 @@ class SourceContext:
     directory: where blocks are written; blocks given to the engine are retained once in its ledger.
     limits: bounds of the source's queue.
     parallelism: number of partitions that keeps all workers busy.
+    interval_s: seconds from one batch to the next, for a source that gives only so much a batch.
     notify: call it when data is ready to be cut; wakes the as-soon-as-data trigger. Cheap.
     on_started, on_error, on_stopped: report a receiver event with its current info.
     """
@@ -54,6 +55,7 @@ class SourceContext:
     limits: QueueLimits = field(default_factory=QueueLimits)
     clock: Clock = field(default_factory=SystemClock)
     parallelism: int = 1
+    interval_s: float = 1.0
     random: random.Random = field(default_factory=random.Random)
     notify: Callable[[], None] = _ignore
     on_started: Callable[[ReceiverInfo], None] = _ignore
@@ -74,6 +76,10 @@ class BatchInput:
     position_change: what the batch adds to the position before it, as plain data that
         :meth:`ReplayableSource.advance` understands, empty when that stays as it was. For sources
         whose position is large; None writes the whole position whenever it differs.
+    recipe: plain data from which :meth:`ReplayableSource.recompute` makes the same content again.
+        A journal then holds it instead of the bytes of the blocks.
+    part_sizes: how many of the blocks, one after the other, make each partition; empty leaves it to
+        the engine to deal them out.
     """
 
     blocks: tuple[BlockRef, ...] = ()
@@ -83,6 +89,8 @@ class BatchInput:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     position: Any = None
     position_change: Any = None
+    recipe: Any = None
+    part_sizes: tuple[int, ...] = ()
 
 
 class Source(abc.ABC):
@@ -96,6 +104,7 @@ class Source(abc.ABC):
         in a step of its own, where an error policy can apply; None when there is nothing to decode.
     converter: applied to every record in the workers, None for none.
     reader: applied to every path in the workers, gives an iterable of records; None for none.
+    paced: the engine sets its rate by :meth:`set_rate` as batches show what they can take.
     """
 
     name: str = "source"
@@ -104,6 +113,7 @@ class Source(abc.ABC):
     decode_strictly: str | None = None
     converter: Callable[[Any], Any] | None = None
     reader: Callable[[str], Iterable[Any]] | None = None
+    paced: bool = False
 
     @abc.abstractmethod
     async def start(self, context: SourceContext) -> None:
@@ -152,9 +162,16 @@ class ReplayableSource(Source):
         """Go on after one more ``position_change``, which may have been through JSON, as :meth:`restore`."""
         raise NotImplementedError(f"{type(self).__name__} gives position changes and does not take them")
 
+    async def recompute(self, recipe: Any) -> BatchInput:
+        """The content of a batch of an earlier run again, from its ``recipe``, which may have been
+        through JSON; after :meth:`start`, before the first cut. Raises SourceError when it is gone."""
+        raise NotImplementedError(f"{type(self).__name__} gives recipes and does not take them")
+
 
 class ReceiverSource(Source):
     """Is handed records by the outside; what was not committed is lost with the driver, unless logged."""
+
+    paced = True
 
 
 class EphemeralSource(Source):
