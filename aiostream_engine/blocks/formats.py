@@ -66,7 +66,7 @@ def register_format(name: str, decoder: Decoder) -> None:
     _DECODERS[name] = decoder
 
 
-def _decoder(name: str) -> Decoder:
+def _decoder_of(name: str) -> Decoder:
     """The function of a format; one that is named by its place is imported, in workers too."""
     decoder = _DECODERS.get(name)
     if decoder is None and ":" in name:
@@ -81,7 +81,7 @@ def read_chunks(ref: BlockRef) -> Iterator[Sequence[Any]]:
     Raises CorruptionError where the bytes are not what the format says, BlocksReleasedError when
     they are gone, and OSError for a file of the user that cannot be read.
     """
-    return _decoder(ref.format)(ref)
+    return _decoder_of(ref.format)(ref)
 
 
 def encode_records(records: Sequence[Any]) -> bytes:
