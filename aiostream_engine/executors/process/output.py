@@ -72,6 +72,7 @@ class OutputLog:
     step: gives the name of the step that the worker runs.
     limit: shared by the streams that share a budget.
     time: seconds that never go back.
+    on_line: gets each line instead of the log.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class OutputLog:
         step: Callable[[], str],
         limit: RateLimit,
         time: Callable[[], float],
+        on_line: Callable[[str], None] | None = None,
     ) -> None:
         self.fd = fd
         self._level = level
@@ -89,6 +91,7 @@ class OutputLog:
         self._step = step
         self._limit = limit
         self._time = time
+        self._on_line = on_line
         self._partial = b""
         self._tail = b""
 
@@ -142,6 +145,9 @@ class OutputLog:
 
     def _emit(self, line: bytes) -> None:
         text = line[:LINE_BYTES_MAX].decode("utf-8", "replace").translate(_CONTROL)
+        if self._on_line is not None:
+            self._on_line(text)
+            return
         step = self._step()
         logger.log(
             self._level,

@@ -9,7 +9,7 @@ import os
 import pickle
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...blocks.directory import BlockDirectory
@@ -56,6 +56,8 @@ class ProcessExecutor(Executor):
     config: deadlines, budgets and limits.
     on_event: called on the loop with each :class:`~aiostream_engine.observe.events.WorkerLost`.
     clock: gives the wall time of events.
+    environment: further environment variables of the workers.
+    on_output: called on the loop with each line that a worker prints, instead of logging it.
 
     Workers start with the search path, environment and working directory that the driver has at
     :meth:`start`, and with ``PYTHONHASHSEED=0``, so that the order of sets is the same in all.
@@ -72,6 +74,8 @@ class ProcessExecutor(Executor):
         config: PoolConfig | None = None,
         on_event: Callable[[Event], None] | None = None,
         clock: Clock | None = None,
+        environment: Mapping[str, str] | None = None,
+        on_output: Callable[[str], None] | None = None,
     ) -> None:
         if workers < 1:
             raise OptionError(f"workers is {workers!r}: it must be at least 1")
@@ -79,6 +83,8 @@ class ProcessExecutor(Executor):
         self._directory = directory
         self._on_event = on_event
         self._clock = clock if clock is not None else SystemClock()
+        self._environment = environment or {}
+        self._on_output = on_output
         self._machine = Machine(workers, self._config)
         self._workers: list[WorkerHandle | None] = [None] * workers
         self._steps = [""] * workers
@@ -132,10 +138,11 @@ class ProcessExecutor(Executor):
             directory = None
         return ProcessSettings(
             directory,
-            {**os.environ, "PYTHONHASHSEED": "0"},
+            {**os.environ, "PYTHONHASHSEED": "0", **self._environment},
             self._config.term_grace_s,
             self._config.message_bytes_max,
             self._config.output_lines_per_s_max,
+            self._on_output,
         )
 
     async def aclose(self) -> None:

@@ -43,6 +43,7 @@ class ProcessSettings(NamedTuple):
     term_grace_s: float
     message_bytes_max: int
     output_lines_per_s_max: int
+    on_output: Callable[[str], None] | None = None
 
 
 class WorkerListener(Protocol):
@@ -129,7 +130,9 @@ class WorkerHandle:
                 os.set_blocking(ours, False)
                 output_fds.append(fd)
                 self._outputs.append(
-                    OutputLog(ours, level, self.slot, step, self.rate_limit, self._loop.time)
+                    OutputLog(
+                        ours, level, self.slot, step, self.rate_limit, self._loop.time, self._settings.on_output
+                    )
                 )
             self._error_output = self._outputs[1]
             self._process = subprocess.Popen(
