@@ -1,0 +1,50 @@
+"""PySpark's API of RDDs and discretized streams over this engine: programs run unchanged, without a JVM.
+
+Importing the package loads nothing: names are imported from their module at first use, so that a
+worker which needs one class does not load the whole layer.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .accumulators import Accumulator as Accumulator
+    from .accumulators import AccumulatorParam as AccumulatorParam
+    from .broadcast import Broadcast as Broadcast
+    from .conf import SparkConf as SparkConf
+    from .context import SparkContext as SparkContext
+    from .files import SparkFiles as SparkFiles
+    from .rdd import RDD as RDD
+    from .storagelevel import StorageLevel as StorageLevel
+    from .taskcontext import TaskContext as TaskContext
+
+__version__ = "4.3.0"
+
+_MODULE_OF = {
+    "Accumulator": "accumulators",
+    "AccumulatorParam": "accumulators",
+    "Broadcast": "broadcast",
+    "RDD": "rdd",
+    "SparkConf": "conf",
+    "SparkContext": "context",
+    "SparkFiles": "files",
+    "StorageLevel": "storagelevel",
+    "TaskContext": "taskcontext",
+}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULE_OF])

@@ -1,0 +1,44 @@
+"""``import pyspark`` gives this layer: for the runner, for tests and for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..alias import Alias
+
+__all__ = ["install_as_pyspark"]
+
+_SQL = (
+    "pyspark.sql is not there: this is aiostream_engine's PySpark layer, which has streaming and RDDs. "
+    "DataFrames and SQL need an engine of their own; a SQL lane is planned. Until then, inside of "
+    "foreachRDD: `rows = rdd.collect()` and hand them to pandas, DuckDB or sqlite3; or express the query "
+    "by reduceByKey, join and filter on the DStream; or run this script with real PySpark"
+)
+_ML = (
+    "{name} is not there: this is aiostream_engine's PySpark layer, which has streaming and RDDs. "
+    "Train in foreachRDD with a library of your choice (partial_fit and the like) and apply the model with "
+    "map or transform; or run this script with real PySpark"
+)
+_MISSING = {
+    "pyspark.sql": _SQL,
+    "pyspark.pandas": _SQL.replace("pyspark.sql", "pyspark.pandas"),
+    "pyspark.ml": _ML.format(name="pyspark.ml"),
+    "pyspark.mllib": _ML.format(name="pyspark.mllib"),
+    "pyspark.streaming.kinesis": (
+        "pyspark.streaming.kinesis is not there: aiostream_engine has no Kinesis source yet. Write one as a "
+        "receiver (StreamingContext.receiver_stream of aiostream_engine, with a Kinesis client of your "
+        "choice), or run this script with real PySpark"
+    ),
+}
+_alias = Alias("pyspark", __package__, _MISSING)
+
+
+def install_as_pyspark() -> Callable[[], None]:
+    """Let ``import pyspark`` and ``from pyspark.streaming import …`` give this layer from now on.
+
+    Gives a function that undoes it. Real PySpark, if it is installed or even imported, is put aside and
+    stays untouched. Workers that start from now on know the name as well. A second call changes nothing.
+    ``python -m aiostream_engine pyspark script.py`` does this for one script.
+    """
+    _alias.install()
+    return _alias.remove

@@ -1,0 +1,50 @@
+"""What PySpark has and the layer has not, with the reason that a program which calls it gets."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from .errors import PySparkNotImplementedError
+
+__all__ = ["MISSING", "NotInThisLayerError", "refuse"]
+
+_HADOOP = "Hadoop's input and output formats are Java classes, and there is no JVM here"
+_SQL = "there is no Spark SQL here; collect() the records or use them as Python objects"
+_RESOURCES = "resource profiles describe the executors of a cluster, and this layer runs on one machine"
+_PROFILE = "Spark's profiler is not here; profile a worker with your own tool"
+_JOBS = "jobs are not numbered here; cancel by stopping the context, or by Ctrl-C in the waiting thread"
+
+MISSING: dict[str, str] = {
+    "RDD.barrier": "tasks of a stage are not scheduled all at once",
+    "RDD.getResourceProfile": _RESOURCES,
+    "RDD.withResources": _RESOURCES,
+    "RDD.saveAsHadoopDataset": _HADOOP,
+    "RDD.saveAsHadoopFile": _HADOOP,
+    "RDD.saveAsNewAPIHadoopDataset": _HADOOP,
+    "RDD.saveAsNewAPIHadoopFile": _HADOOP,
+    "RDD.saveAsSequenceFile": _HADOOP,
+    "RDD.toDF": _SQL,
+    "SparkContext.cancelAllJobs": _JOBS,
+    "SparkContext.cancelJobGroup": _JOBS,
+    "SparkContext.cancelJobsWithTag": _JOBS,
+    "SparkContext.dump_profiles": _PROFILE,
+    "SparkContext.show_profiles": _PROFILE,
+    "SparkContext.hadoopFile": _HADOOP,
+    "SparkContext.hadoopRDD": _HADOOP,
+    "SparkContext.newAPIHadoopFile": _HADOOP,
+    "SparkContext.newAPIHadoopRDD": _HADOOP,
+    "SparkContext.sequenceFile": _HADOOP,
+    "SparkContext.statusTracker": _JOBS,
+}
+
+
+class NotInThisLayerError(PySparkNotImplementedError, AttributeError):
+    """A name of PySpark that the layer leaves out; the text says why. Also an AttributeError for hasattr()."""
+
+
+def refuse(owner: str, name: str) -> NoReturn:
+    """Raise for an attribute that is not there: with the reason, if it is one of PySpark's."""
+    reason = MISSING.get(f"{owner}.{name}")
+    if reason is None:
+        raise AttributeError(f"{owner!r} object has no attribute {name!r}")
+    raise NotInThisLayerError(f"{owner}.{name} is not in this layer: {reason}")
