@@ -44,7 +44,7 @@ def build_app() -> typer.Typer:
     """The application with all its commands."""
     import typer
 
-    from . import checkpoint, demo, doctor, explain, feed, run
+    from . import checkpoint, demo, doctor, explain, feed, pyspark, run
 
     app = typer.Typer(
         name="aiostream-engine",
@@ -75,5 +75,7 @@ def build_app() -> typer.Typer:
     app.command()(feed.feed)
     app.command()(explain.explain)
     app.command()(doctor.doctor)
+    # Options stop at the script: what follows is the script's.
+    app.command(context_settings={"allow_interspersed_args": False})(pyspark.pyspark)
     app.add_typer(checkpoint.app, name="checkpoint")
     return app

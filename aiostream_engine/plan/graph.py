@@ -53,10 +53,12 @@ class TransformStream(_Base):
 
     A parent without an RDD in this batch is handed in as an empty one (row TR-11).
     opaque: calls code of the user, or looks at data, so that it must not be called to explain a plan.
+    takes_missing: is called also when no parent has an RDD, and gets None for one that has none.
     """
 
     build: Callable[[Sequence[Any], Any], Any]
     opaque: bool = False
+    takes_missing: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -76,6 +78,7 @@ class StateStream(_Base):
 
     schema: version of what the user keeps in it. migrate: ``migrate(old version, key, state)`` gives
     the state in the form of this version.
+    rests_when_missing: a batch in which the parent has no RDD leaves the state as it is (row UST-4).
     """
 
     spec: Any
@@ -85,6 +88,7 @@ class StateStream(_Base):
     named: bool = False
     schema: int = 1
     migrate: Callable[[int, Any, Any], Any] | None = None
+    rests_when_missing: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

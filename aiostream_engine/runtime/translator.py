@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -206,7 +207,7 @@ class Translator:
             return None
         rdds = list(content.datasets)
         if content.blocks or not rdds:
-            parts = self._pack(content.blocks, self._factory.default_parallelism)
+            parts = _parts(content) or self._pack(content.blocks, self._factory.default_parallelism)
             source = node.source
             rdds.append(
                 self._factory.from_node(
@@ -223,9 +224,10 @@ class Translator:
 
     async def _transform(self, node: TransformStream, batch: Batch) -> Any | None:
         rdds = [await self.rdd(parent, batch) for parent in node.parents]
-        if all(rdd is None for rdd in rdds):
-            return None
-        rdds = [self._factory.empty_rdd() if rdd is None else rdd for rdd in rdds]
+        if not node.takes_missing:
+            if all(rdd is None for rdd in rdds):
+                return None
+            rdds = [self._factory.empty_rdd() if rdd is None else rdd for rdd in rdds]
         result = node.build(rdds, batch.time)
         if inspect.isawaitable(result):
             result = await result
@@ -264,6 +266,8 @@ class Translator:
         (parent,) = node.parents
         await self._previous_done(batch)
         rdd = await self.rdd(parent, batch)
+        if rdd is None and node.rests_when_missing:
+            return await self._rest(node, batch)
         partitioner = self._partitioner(node)
         inputs = [_placed(rdd, partitioner, node.name)]
         if node.initial is not None and node.id not in self._fired:
@@ -278,6 +282,15 @@ class Translator:
             result = self._scan(node, batch)
         self._fired[node.id] = batch.time
         return result
+
+    async def _rest(self, node: StateStream, batch: Batch) -> Any | None:
+        """The state as it is, brought to this batch; None before there is one."""
+        if node.id not in self._fired:
+            return None
+        partitioner = self._partitioner(node)
+        await self._advance(_state_node(node, Snapshot(), batch, [_nothing(partitioner)], partitioner), batch)
+        self._fired[node.id] = batch.time
+        return self._scan(node, batch)
 
     def _initial(self, initial: Any) -> Any:
         return initial if hasattr(initial, "node") else self._factory.parallelize(list(initial))
@@ -410,6 +423,12 @@ class Translator:
             for time, rdd in sorted(made.items())
             if begin <= time <= end and rdd is not None
         ]
+
+
+def _parts(content: BatchInput) -> tuple[tuple[BlockRef, ...], ...]:
+    """The blocks of an input as its source parts them, empty when it does not."""
+    blocks = iter(content.blocks)
+    return tuple(tuple(itertools.islice(blocks, size)) for size in content.part_sizes)
 
 
 def _restored(name: str, parts: dict[int, KeptPart]) -> Source:

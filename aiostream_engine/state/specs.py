@@ -7,7 +7,7 @@ it, and gives the :class:`Changes`; ``output`` says what the step yields afterwa
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from .handle import _ABSENT, State
 from .store import Changes, MemoryStore
 
 __all__ = [
+    "ExpiringInverseWindow",
     "FilteredInverseWindow",
     "InverseWindow",
     "MapWithState",
@@ -85,19 +86,24 @@ class UpdateState:
 
     def update(self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int) -> Changes:
         groups = _grouped(inputs[0])
-        changes = Changes()
-        initial = dict(inputs[1]) if len(inputs) > 1 else {}
-        old = {**initial, **store.entries} if initial else store.entries
-        changes.changed.update(initial)
+        changes = store.changes()
+        old: Iterable[tuple[Any, Any]] = store.entries.items()
+        if len(inputs) > 1:
+            initial = store.scratch()
+            for key, value in inputs[1]:
+                initial[key] = value
+            old = _over(initial, store, changes)
         self._visit(old, groups, changes, time)
         return changes
 
-    def _visit(self, old: dict[Any, Any], groups: dict[Any, list[Any]], changes: Changes, time: int) -> None:
+    def _visit(
+        self, old: Iterable[tuple[Any, Any]], groups: dict[Any, list[Any]], changes: Changes, time: int
+    ) -> None:
         call = self._caller(time)
         changed, removed, take = changes.changed, changes.removed, groups.pop
         key = value = new = None
         try:
-            for key, value in old.items():
+            for key, value in old:
                 new = call(key, take(key, []), value)
                 if new is None:
                     removed.append(key)
@@ -124,6 +130,17 @@ class UpdateState:
         return store.entries.items()
 
 
+def _over(
+    initial: MutableMapping[Any, Any], store: MemoryStore, changes: Changes
+) -> Iterator[tuple[Any, Any]]:
+    """The pairs of a state over initial ones, which become a change where the state has no such key."""
+    for key, value in initial.items():
+        if key not in store.entries:
+            changes.changed[key] = value
+            yield key, value
+    yield from store.entries.items()
+
+
 @dataclass(frozen=True, slots=True)
 class MapWithState:
     """mapWithState (rows MWS-1 … MWS-8): one call a record, only touched keys cost.
@@ -141,7 +158,7 @@ class MapWithState:
         return True
 
     def update(self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int) -> Changes:
-        changes = Changes()
+        changes = store.changes()
         if len(inputs) > 1:
             for key, value in inputs[1]:
                 if key not in store.entries:
@@ -207,15 +224,13 @@ class MapWithState:
             changes.mapped.append(result)
 
     @staticmethod
-    def _idle(store: MemoryStore, changes: Changes, gone: set[Any], before: int) -> list[Any]:
+    def _idle(store: MemoryStore, changes: Changes, gone: set[Any], before: int) -> Iterator[Any]:
         """Keys last touched before ``before``; the oldest come first, so the search stops early."""
-        idle = []
         for key, at in store.touched.items():
             if at >= before:
                 break
             if key not in changes.touched and key in store.entries and key not in gone:
-                idle.append(key)
-        return idle
+                yield key
 
     def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
         return changes.mapped if changes is not None else ()
@@ -239,7 +254,7 @@ class InverseWindow:
         return False
 
     def update(self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int) -> Changes:
-        changes = Changes()
+        changes = store.changes()
         changed, entries = changes.changed, store.entries
         reduce, inverse = self.reduce.call, self.inverse.call
         key = value = None
@@ -279,8 +294,8 @@ class FilteredInverseWindow:
         return False
 
     def update(self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int) -> Changes:
-        changes = Changes()
-        entries, now = store.entries, dict[Any, tuple[Any, int]]()
+        changes = store.changes()
+        entries, now = store.entries, store.scratch()
         reduce, inverse, keep = self.reduce.call, self.inverse.call, self.keep.call
         key = value = None
         try:
@@ -307,6 +322,47 @@ class FilteredInverseWindow:
         return _shown(store)
 
 
+@dataclass(frozen=True, slots=True)
+class ExpiringInverseWindow:
+    """:class:`InverseWindow` that forgets at once the pairs that ``keep`` refuses (row WIN-18).
+
+    A key that comes again begins anew, and what leaves of a key that was forgotten counts for nothing:
+    right only for a filter that accepts every key of the window, such as "the count is not 0".
+    """
+
+    reduce: Fn
+    inverse: Fn
+    keep: Fn
+
+    @property
+    def mapped(self) -> bool:
+        return False
+
+    def update(self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int) -> Changes:
+        entries, now = store.entries, dict[Any, Any]()
+        changes = Changes()
+        reduce, inverse, keep = self.reduce.call, self.inverse.call, self.keep.call
+        key = value = None
+        try:
+            for key, value in inputs[1]:
+                if key in now or key in entries:
+                    now[key] = inverse(now[key] if key in now else entries[key], value)
+            for key, value in inputs[0]:
+                old = now[key] if key in now else entries.get(key, _ABSENT)
+                now[key] = value if old is _ABSENT else reduce(old, value)
+            for key, value in now.items():
+                if keep((key, value)):
+                    changes.changed[key] = value
+                elif key in entries:
+                    changes.removed.append(key)
+        except Exception as error:
+            raise StateFailure((key, value)) from error
+        return changes
+
+    def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
+        return store.entries.items()
+
+
 def _own(value: Any) -> Any:
     """A copy of a value that can change in place: what a batch does must be undone when it is run again."""
     if value is _ABSENT or type(value) in _IMMUTABLE:
@@ -321,7 +377,7 @@ def _there(key: Any, state: Any) -> Any:
 
 
 def _shown(store: MemoryStore) -> Iterable[Any]:
-    return [(key, value) for key, (value, _, shown) in store.entries.items() if shown]
+    return ((key, value) for key, (value, _, shown) in store.entries.items() if shown)
 
 
 @dataclass(frozen=True, slots=True)
