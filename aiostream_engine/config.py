@@ -136,13 +136,19 @@ class BackpressureConfig:
 
 @dataclass(frozen=True, slots=True)
 class PoolConfig:
-    """The process pool: deadlines, budgets and limits of its workers."""
+    """The process pool: deadlines, budgets and limits of its workers.
+
+    task_attempts_max: workers that one task may kill; then it fails, or gives up the record at fault.
+    poison_records_max: records of one task that may be given up for that, by steps whose ``on_error``
+        says so.
+    """
 
     start_timeout_s: float = 30.0
     task_timeout_s: float | None = None
     term_grace_s: float = 1.0
     task_attempts_max: int = 3
     worker_restarts_max: int = 30
+    poison_records_max: int = 10
     worker_restarts_window_s: float = 60.0
     worker_rss_bytes_max: int | None = None
     worker_tasks_max: int | None = None
@@ -153,6 +159,7 @@ class PoolConfig:
     def __post_init__(self) -> None:
         _at_least("start_timeout_s", self.start_timeout_s, 0.001)
         if self.task_timeout_s is not None:
+        _at_least("poison_records_max", self.poison_records_max, 0)
             _at_least("task_timeout_s", self.task_timeout_s, 0.001)
         for option in (
             "task_attempts_max",

@@ -146,7 +146,7 @@ class ExecutorStatistics:
     """Figures of an executor since its start.
 
     results_stale: replies dropped because their attempt was over; output_lines_dropped: lines that
-    workers printed over the permitted rate.
+    workers printed over the permitted rate; poison_records were given up because they killed their worker.
     """
 
     slots: int
@@ -172,6 +172,7 @@ class Executor(abc.ABC):
     @abc.abstractmethod
     def slots(self) -> int:
         """How many tasks run at the same time; slot numbers are ``0 … slots - 1``."""
+    poison_records: int = 0
 
     @property
     def volatile_workers(self) -> bool:

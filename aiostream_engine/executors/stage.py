@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..blocks.formats import RECORDS_PER_PIECE, count_lines, encode_records, read_chunks, text_chunks
@@ -18,10 +19,22 @@ from ..errors import AiostreamError, BadKeyError
 from ..operators.codegen import DROP, Compiled, compile_stage
 from ..operators.expressions import apply
 from ..operators.partitioners import Partitioner, RoundRobin
-from ..operators.structure import Combiner, RecordOp, Structure, Terminal
+from ..operators.structure import (
+    Combiner,
+    Concat,
+    ErrorPolicy,
+    Multi,
+    Partitioned,
+    Record,
+    RecordOp,
+    StateScan,
+    Structure,
+    Terminal,
+)
 from ..state.specs import StateFailure, StateSpecification
 from ..state.store import MemoryStore
 from ..types import INLINE_BYTES_MAX, BlockRef, DeadLetter, OnError
+from .probe import NotRepeatable
 from .base import StateDirective, StateReport, Task, TaskResult
 from .task import REPR_CHARS_MAX, FailureSignal, StateMissing, TaskEnvironment, describe
 
@@ -39,6 +52,7 @@ class StageProgram:
         self.structure = structure
         self.terminal = terminal
         self.source_step = source_step
+        self._watched: Compiled | None = None
         self._compiled: Compiled | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -49,14 +63,25 @@ class StageProgram:
         if self._compiled is None:
             self._compiled = compile_stage(self.structure, self.terminal, self.source_step)
         return self._compiled
+    def watched(self) -> Compiled:
+        """Code in which every record passes :meth:`TaskRuntime.apply`, for one that kills its worker."""
+        if self._watched is None:
+            self._watched = compile_stage(guarded(self.structure), self.terminal, self.source_step)
+        return self._watched
+
 
     def __call__(self, environment: TaskEnvironment, task: Task) -> TaskResult:
+        watch = runtime.watch
+        compiled = self.watched() if watch is not None and watch.probe.full else self.compiled()
         compiled = self.compiled()
         runtime = TaskRuntime(environment, task)
         try:
             compiled.run(runtime)
         except (FailureSignal, StateMissing):
             raise
+        finally:
+            if watch is not None:
+                watch.close()
         except BaseException as error:
             raise FailureSignal(_blame(compiled, error)) from error
         return runtime.result()
@@ -97,6 +122,9 @@ class TaskRuntime:
         self._states: list[StateReport] = []
         self._buckets: list[list[Any]] = []
         self._dead: dict[str, list[DeadLetter]] = {}
+        self.watch = environment.watch(task)
+        if self.watch is not None:
+            self.apply = self._apply_watched  # type: ignore[method-assign]
         self._dead_count = 0
         self._counters: dict[str, int] = {}
 
@@ -257,20 +285,35 @@ class TaskRuntime:
 
     def apply(self, op: RecordOp, record: Any) -> Any:
         """One record through a step that has an error policy."""
+    def _apply_watched(self, op: RecordOp, record: Any) -> Any:
+        assert self.watch is not None
+        self.watch.takes(op, record, bounded_repr)
+        try:
+            return apply(op, record)
+        finally:
+            self.watch.lets_go()
+
         return apply(op, record)
 
     def recover(self, op: RecordOp, record: Any, error: Exception) -> Any:
         """Try again, then decide; gives the step's result or DROP, or raises the last error."""
         assert op.policy is not None
-        for _ in range(op.policy.attempts - 1):
+        if isinstance(error, NotRepeatable):
+            self.fail(op.step, record, error)
+        attempts = 1
+        while attempts < op.policy.attempts and not self._is_verdict(error):
+            attempts += 1
             self._count("retried", op.step)
             try:
-                return apply(op, record)
+                return self.apply(op, record)
             except Exception as again:
                 error = again
         if op.policy.on_error is OnError.FAIL:
             raise error
-        self.give_up(op.step, op.policy.on_error, record, error, op.policy.attempts)
+        self.give_up(op.step, op.policy.on_error, record, error, attempts)
+    def _is_verdict(self, error: Exception) -> bool:
+        return self.watch is not None and self.watch.is_verdict(error)
+
         return DROP
 
     def give_up(self, step: str, on_error: OnError, record: Any, error: BaseException, attempts: int) -> None:
@@ -378,3 +421,33 @@ def _picklable(value: Any) -> bool:
     except Exception:
         return False
     return True
+def guarded(structure: Structure) -> Structure:
+    """The tree with a policy on each step for single records; it is ``fail`` where there was none."""
+    match structure:
+        case Record(op, child):
+            return Record(_guarded(op), guarded(child))
+        case Partitioned(op, child):
+            return Partitioned(op, guarded(child))
+        case Multi(op, children):
+            return Multi(op, tuple(map(guarded, children)))
+        case StateScan(spec, step, children):
+            return StateScan(spec, step, tuple(map(guarded, children)))
+        case Concat(children):
+            return Concat(tuple(map(guarded, children)))
+    return structure
+
+
+def _guarded(op: RecordOp) -> RecordOp:
+    # What a flat step gives would be held as a whole, which may be more than memory has.
+    if op.policy is not None or op.fn is None or op.kind.startswith("flat"):
+        return op
+    return replace(op, policy=ErrorPolicy(), expression=None, in_c=False)
+
+
+def _failed_state(failure: StateFailure, step: str) -> FailureSignal:
+    """Tells what a user's function raised apart from what the store did."""
+    cause = failure.__cause__ or failure
+    kind = None if isinstance(cause, StorageError | UnpicklableError) else "user"
+    return FailureSignal(describe(cause, step, kind=kind, record=bounded_repr(failure.record)))
+
+

@@ -15,8 +15,9 @@ from typing import Any
 
 from ..blocks.pickling import dumps
 from ..blocks.storage import BlockWriter
-from ..errors import BlocksReleasedError, CorruptionError, InternalError, StorageError
+from ..errors import BlocksReleasedError, CorruptionError, InternalError, StorageError, UnpicklableError
 from .base import Task, TaskFailure, TaskResult
+from .probe import Watch
 
 __all__ = ["FailureSignal", "StateMissing", "TaskEnvironment", "current_environment", "describe"]
 
@@ -50,9 +51,11 @@ class TaskEnvironment:
         self.writer = writer
         self.slot = slot
         self.states: dict[tuple[str, int], Any] = {}
+        self.state_budget: Any = None  # of all states that are on disk
         self.broadcast_values: OrderedDict[int, Any] = OrderedDict()
         self.task: Task | None = None
         self.accumulators: dict[int, Any] = {}
+        self.watch_path = ""  # where a watched task says what it has in hand; set by a worker process
         self._dropped = 0  # the last drop of a broadcast that was heeded
         self._programs: dict[str, TaskProgram] = {}
         self._payloads: dict[str, bytes] = {}
@@ -65,6 +68,16 @@ class TaskEnvironment:
         """Drop a program that the driver evicted."""
         self._payloads.pop(program_id, None)
         self._programs.pop(program_id, None)
+
+    def watch(self, task: Task) -> Watch | None:
+        """What to tell of each record that the task takes in hand; None when nobody looks."""
+        probe = task.params.get("probe")
+        if probe is None or not self.watch_path:
+            return None
+        try:
+            return Watch(self.watch_path, probe)
+        except OSError:  # no room: then a death tells less
+            return None
 
     def run(self, task: Task) -> TaskResult:
         """Run one task; every failure comes back as a value, whatever the user code raised."""
@@ -135,6 +148,8 @@ def _kind_of(error: BaseException) -> str:
         return "storage"
     if isinstance(error, CorruptionError):
         return "corrupt"
+    if isinstance(error, UnpicklableError):
+        return "unpicklable"
     return "internal" if isinstance(error, InternalError) else "user"
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..probe import InHand, Probe
+
 __all__ = [
     "Abort",
     "Break",
     "Complete",
+    "Convicted",
     "Fail",
     "Instruction",
     "Lost",
@@ -31,6 +34,7 @@ class Send(NamedTuple):
     number: identifies this attempt; a reply with another number is stale.
     attempt: 1 for the first try of the job.
     with_program: the worker does not hold the program yet.
+    probe: how to watch the attempt, None for not at all.
     """
 
     slot: int
@@ -39,6 +43,7 @@ class Send(NamedTuple):
     attempt: int
     with_program: bool
     forget: tuple[str, ...] = ()
+    probe: Probe | None = None
 
 
 class Terminate(NamedTuple):
@@ -62,10 +67,23 @@ class Complete(NamedTuple):
 
 
 class Fail(NamedTuple):
-    """A job is given up; kind is ``poison`` or ``deadline``."""
+    """A job is given up; kind is ``poison`` or ``deadline``.
+
+    hand: what the last worker had in hand, as far as it is known.
+    """
 
     job: int
     kind: str
+    message: str
+    hand: InHand | None = None
+
+
+class Convicted(NamedTuple):
+    """A record is given up because it kills its workers; the job goes on without it."""
+
+    job: int
+    step: str
+    record: str | None
     message: str
 
 
@@ -89,4 +107,4 @@ class Abort(NamedTuple):
     job: int
 
 
-Instruction = StartWorker | Send | Terminate | StopWorker | Complete | Fail | Lost | Break | Abort
+Instruction = StartWorker | Send | Terminate | StopWorker | Complete | Fail | Convicted | Lost | Break | Abort

@@ -22,10 +22,12 @@ from typing import NamedTuple
 
 from ...config import PoolConfig
 from ...errors import InternalError
+from ..probe import InHand
 from .instructions import (
     Abort,
     Break,
     Complete,
+    Convicted,
     Fail,
     Instruction,
     Lost,
@@ -34,6 +36,7 @@ from .instructions import (
     StopWorker,
     Terminate,
 )
+from .suspicion import Suspicion, Verdict
 
 __all__ = ["JobSpec", "Machine", "MachineStatistics", "SlotState"]
 
@@ -69,7 +72,7 @@ class _Job:
     program: str
     slot: int | None
     step: str
-    deaths: list[str] = field(default_factory=list)
+    deaths: Suspicion
 
 
 @dataclass(slots=True)
@@ -134,6 +137,7 @@ class MachineStatistics:
     workers_recycled: int
     results_stale: int
     worker_rss_bytes: tuple[int, ...]
+    poison_records: int
 
 
 @dataclass(slots=True)
@@ -145,6 +149,7 @@ class _Counts:
     lost: int = 0
     recycled: int = 0
     stale: int = 0
+    convicted: int = 0
 
 
 class Machine:
@@ -194,7 +199,8 @@ class Machine:
         first = self._last_job + 1
         for spec in specs:
             self._last_job += 1
-            job = _Job(self._last_job, self._last_run, program, spec.slot, spec.step)
+            deaths = Suspicion(self._config.task_attempts_max, self._config.poison_records_max)
+            job = _Job(self._last_job, self._last_run, program, spec.slot, spec.step, deaths)
             run.queue_of(job).append(job)
         run.open = len(specs)
         self._queued += len(specs)
@@ -256,19 +262,24 @@ class Machine:
         self._dispatch_slot(place, now)
         return self._flush()
 
-    def exited(self, slot: int, generation: int, reason: str, now: float) -> list[Instruction]:
-        """A worker process is gone for good; ``reason`` names its signal or exit code."""
+    def exited(
+        self, slot: int, generation: int, reason: str, now: float, hand: InHand | None = None
+    ) -> list[Instruction]:
+        """A worker process is gone for good; ``reason`` names its signal or exit code.
+
+        hand: what it had in hand, when its attempt was watched.
+        """
         place = self._slots[slot]
         if place.generation != generation or place.state is SlotState.EMPTY:
             return self._flush()
         attempt, wished, ready = place.attempt, place.blameless, place.was_ready
-        text = _account(place, reason)
+        text = _account(place, reason, hand)
         if not wished or place.cause is not None:
             self._counts.lost += 1
             self._out.append(Lost(slot, text))
         self._vacate(place)
         if attempt is not None and not attempt.abandoned:
-            self._retry_or_fail(attempt.job, text, deadline=wished)
+            self._retry_or_fail(attempt.job, text, hand, deadline=wished)
         if wished:
             place.due = now
         else:
@@ -337,6 +348,7 @@ class Machine:
             workers_recycled=counts.recycled,
             results_stale=counts.stale,
             worker_rss_bytes=tuple(place.rss_bytes for place in self._slots),
+            poison_records=counts.convicted,
         )
 
     # -- dispatch ----------------------------------------------------------------------------
@@ -370,7 +382,15 @@ class Machine:
         while len(place.programs) > self._config.programs_cached_max:
             forget.append(place.programs.popitem(last=False)[0])
         self._out.append(
-            Send(place.index, job.number, self._last_number, len(job.deaths) + 1, not known, tuple(forget))
+            Send(
+                place.index,
+                job.number,
+                self._last_number,
+                job.deaths.died + 1,
+                not known,
+                tuple(forget),
+                job.deaths.probe(),
+            )
         )
 
     # -- deaths and replacements -------------------------------------------------------------
@@ -420,18 +440,20 @@ class Machine:
         place.tasks = place.rss_bytes = 0
         place.programs.clear()
 
-    def _retry_or_fail(self, job: _Job, reason: str, *, deadline: bool) -> None:
-        job.deaths.append(reason)
-        if len(job.deaths) < self._config.task_attempts_max:
-            self._counts.retried += 1
-            self._queued += 1
-            self._runs[job.run].queue_of(job).appendleft(job)
+    def _retry_or_fail(self, job: _Job, reason: str, hand: InHand | None, *, deadline: bool) -> None:
+        verdict = job.deaths.add(reason, hand, hung=deadline)
+        if verdict is Verdict.FAIL:
+            self._counts.failed += 1
+            message = job.deaths.account(job.step if hand is None else hand.step, hung=deadline)
+            self._out.append(Fail(job.number, "deadline" if deadline else "poison", message, hand))
+            self._close_job(job)
             return
-        self._counts.failed += 1
-        what = "ran past its deadline" if deadline else "killed its worker"
-        message = f"step {job.step!r} {what} in each of {len(job.deaths)} attempts: " + "; ".join(job.deaths)
-        self._out.append(Fail(job.number, "deadline" if deadline else "poison", message))
-        self._close_job(job)
+        if verdict is Verdict.CONVICT and hand is not None:
+            self._counts.convicted += 1
+            self._out.append(Convicted(job.number, hand.step, hand.record, job.deaths.convicts[-1].message))
+        self._counts.retried += 1
+        self._queued += 1
+        self._runs[job.run].queue_of(job).appendleft(job)
 
     def _punish(self, place: _Slot, reason: str, now: float, *, ready: bool) -> None:
         place.deaths_in_row += 1
@@ -512,12 +534,14 @@ class Machine:
             _check(not (idle and waiting), "a slot idles while it has work")
 
 
-def _account(place: _Slot, reason: str) -> str:
+def _account(place: _Slot, reason: str, hand: InHand | None) -> str:
     """Why a worker is gone, in words: its exit, and what it did or why we killed it."""
     if place.cause is not None:
         return f"{place.cause} ({reason})"
     if place.attempt is not None:
-        return f"{reason} while it ran step {place.attempt.job.step!r}"
+        # A stage is called after its last step; what a watched worker had in hand says more.
+        step = place.attempt.job.step if hand is None else hand.step
+        return f"{reason} while it ran step {step!r}"
     return reason
 
 

@@ -20,10 +20,22 @@ from ...observe.events import Event, WorkerLost
 from ..base import Executor, ExecutorStatistics, Program, Task, TaskFailure, TaskResult
 from ..leftovers import discard_results, sweep_attempt
 from ..nested import refuse_inside_worker
-from .instructions import Break, Complete, Fail, Instruction, Lost, Send, StartWorker, StopWorker, Terminate
+from ..probe import InHand, read_in_hand
+from .instructions import (
+    Break,
+    Complete,
+    Convicted,
+    Fail,
+    Instruction,
+    Lost,
+    Send,
+    StartWorker,
+    StopWorker,
+    Terminate,
+)
 from .machine import JobSpec, Machine
 from .wire import Frame, Kind, decode_reply, encode_frame
-from .worker import WorkerSetup, attempt_prefix
+from .worker import WorkerSetup, attempt_prefix, watch_path
 from .worker_handle import ProcessSettings, WorkerHandle
 
 __all__ = ["ProcessExecutor"]
@@ -309,14 +321,17 @@ class ProcessExecutor(Executor):
     def on_exit(self, worker: WorkerHandle, reason: str) -> None:
         """A worker is gone."""
         self._workers[worker.slot] = None
+        hand = None
         if self._steps[worker.slot]:
-            sweep_attempt(self._directory, attempt_prefix(self._prefix, self._attempts[worker.slot]))
+            number = self._attempts[worker.slot]
+            hand = read_in_hand(watch_path(self._directory.path, self._prefix, number))
+            sweep_attempt(self._directory, attempt_prefix(self._prefix, number))
         self._steps[worker.slot] = ""
         self._lines_dropped += worker.rate_limit.dropped
         if worker.error_tail and not self._machine.opened:
             reason = f"{reason}; its standard error ends with:\n{worker.error_tail}"
         if self._closing is None:
-            self._perform(self._machine.exited(worker.slot, worker.generation, reason, self._now()))
+            self._perform(self._machine.exited(worker.slot, worker.generation, reason, self._now(), hand))
         elif self._emptied is not None and not any(self._workers):
             self._emptied.set()
 
@@ -352,8 +367,10 @@ class ProcessExecutor(Executor):
                 self._worker(slot).stop()
             case Terminate(slot):
                 self._worker(slot).terminate()
-            case Fail(job, kind, message):
-                self._settle_failure(job, kind, message)
+            case Fail(job, kind, message, hand):
+                self._settle_failure(job, kind, message, hand)
+            case Convicted(_, step, record, message):
+                logger.warning("step %s gives up a record: %s: %s", step, message, record or "not seen")
             case Lost(slot, reason):
                 self._tell_lost(slot, reason)
             case Break(message, at_start):
@@ -371,7 +388,7 @@ class ProcessExecutor(Executor):
         index = order.job - call.first_job
         payload = call.payloads[index]
         if order.attempt > 1:
-            payload = pickle.dumps(call.tasks[index]._replace(attempt=order.attempt), protocol=5)
+            payload = pickle.dumps(_again(call.tasks[index], order), protocol=5)
         frames = [encode_frame(Kind.FORGET, 0, pickle.dumps(program, protocol=5)) for program in order.forget]
         if order.with_program:
             program = pickle.dumps((call.program.id, call.program.payload), protocol=5)
@@ -390,10 +407,11 @@ class ProcessExecutor(Executor):
         if len(call.results) == len(call.tasks) and not call.done.done():
             call.done.set_result(None)
 
-    def _settle_failure(self, job: int, kind: str, message: str) -> None:
+    def _settle_failure(self, job: int, kind: str, message: str, hand: InHand | None) -> None:
         call = self._calls[self._call_of_job[job]]
         error_type = "TaskDeadlineError" if kind == "deadline" else "PoisonTaskError"
-        failure = TaskFailure(kind, call.program.step, error_type, message)
+        step, record = (hand.step, hand.record) if hand is not None else (call.program.step, None)
+        failure = TaskFailure(kind, step, error_type, message, record)
         self._settle(job, TaskResult(call.tasks[job - call.first_job].id, failure=failure))
 
     def _start_worker(self, slot: int, generation: int) -> None:
@@ -473,8 +491,15 @@ class ProcessExecutor(Executor):
             workers_recycled=figures.workers_recycled,
             results_stale=figures.results_stale,
             output_lines_dropped=self._lines_dropped + dropped,
+            poison_records=figures.poison_records,
         )
 
     def worker_pids(self) -> tuple[int | None, ...]:
         """Process id of each slot's worker, None where one is being replaced."""
         return tuple(None if worker is None else worker.pid for worker in self._workers)
+
+
+def _again(task: Task, order: Send) -> Task:
+    """The task as it is tried once more."""
+    params = task.params if order.probe is None else {**task.params, "probe": order.probe}
+    return task._replace(attempt=order.attempt, params=params)

@@ -25,7 +25,7 @@ from ..nested import WORKER_VARIABLE
 from ..task import TaskEnvironment, describe
 from .wire import Frame, FrameBuffer, Kind, Reply, WireError, encode_frame
 
-__all__ = ["WorkerSetup", "attempt_prefix", "main"]
+__all__ = ["WorkerSetup", "attempt_prefix", "main", "watch_path"]
 
 RSS_INTERVAL_S = 0.1
 OOM_SCORE_RAISE = 500
@@ -48,6 +48,11 @@ def attempt_prefix(prefix: str, number: int) -> str:
     return f"{prefix}-{number:x}-"
 
 
+def watch_path(directory: str, prefix: str, number: int) -> str:
+    """The file in which a watched attempt says what it has in hand."""
+    return os.path.join(directory, f"{attempt_prefix(prefix, number)}hand")
+
+
 def main() -> NoReturn:
     """Serve the driver until it says stop or is gone; arguments are two inherited descriptors."""
     wire_fd, death_fd = int(sys.argv[2]), int(sys.argv[3])
@@ -60,6 +65,8 @@ def main() -> NoReturn:
     _volunteer_for_oom()
     # Almost every program is a cloudpickle; loading it now keeps the first batch quick.
     importlib.import_module("cloudpickle")
+    if "AIOSTREAM_ENGINE_MODULE_ALIAS" in os.environ:  # the driver lets ``import pyspark`` give its layer
+        importlib.import_module("aiostream_engine.compat.alias").install_from_environment()
     gc.freeze()
     connection = _Connection(socket.socket(fileno=wire_fd))
     with contextlib.suppress(OSError, WireError):  # the driver is gone: there is nobody to tell
@@ -182,6 +189,8 @@ class _Worker:
     def _run(self, frame: Frame) -> None:
         self._attempt = frame.number
         self._environment.writer = self._writer()
+        path = watch_path(self._setup.directory, self._setup.prefix, frame.number)
+        self._environment.watch_path = path
         result = self._result(frame.payload)
         self._stay_single()
         payload = self._encoded(result)
