@@ -73,8 +73,6 @@ class StageProgram:
     def __call__(self, environment: TaskEnvironment, task: Task) -> TaskResult:
         watch = runtime.watch
         compiled = self.watched() if watch is not None and watch.probe.full else self.compiled()
-        compiled = self.compiled()
-        runtime = TaskRuntime(environment, task)
         try:
             compiled.run(runtime)
         except (FailureSignal, StateMissing):
