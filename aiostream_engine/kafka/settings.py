@@ -38,8 +38,8 @@ class KafkaSettings:
     bootstrap: ``host:port``, several with commas between.
     security_protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
     sasl_mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 with ``sasl_plain_username`` and
-        ``sasl_plain_password``; OAUTHBEARER with ``sasl_oauth_token_provider`` (an object with
-        ``async def token() -> str``); GSSAPI with ``sasl_kerberos_*``.
+        ``sasl_plain_password``; OAUTHBEARER with ``sasl_oauth_token_provider`` (a function that gives
+        a token, plain or async, or an object with such a method ``token``); GSSAPI with ``sasl_kerberos_*``.
     ssl_cafile: PEM file of the authorities to believe; default: the system's.
     ssl_certfile, ssl_keyfile, ssl_password: of a client certificate, and the password of its key.
     ssl_check_hostname: False believes a certificate of any host that the authority signed.
@@ -142,6 +142,10 @@ class KafkaSettings:
         options["bootstrap_servers"] = self.addresses
         if self.sasl_mechanism is not None:
             options |= {name: getattr(self, name) for name in _PASSED_ON_WITH_SASL}
+        if self.sasl_oauth_token_provider is not None:
+            from .token import TokenCallback
+
+            options["sasl_oauth_token_provider"] = TokenCallback(self.sasl_oauth_token_provider)
         if self.uses_tls:
             options["ssl_context"] = self.ssl_context or await asyncio.to_thread(self._load_certificates)
         return options
@@ -164,8 +168,6 @@ class KafkaSettings:
             for f in dataclasses.fields(self)
             if getattr(self, f.name) != f.default
         }
-        if "sasl_oauth_token_provider" in shown:
-            shown["sasl_oauth_token_provider"] = _type_name(self.sasl_oauth_token_provider)
         return f"KafkaSettings({', '.join(f'{k}={v!r}' for k, v in redact_mapping(shown).items())})"
 
 
@@ -185,11 +187,6 @@ _PASSED_ON_WITH_SASL = (
     "sasl_kerberos_service_name",
     "sasl_kerberos_domain_name",
 )
-
-
-def _type_name(provider: object) -> str:
-    """What may be shown of a token provider: its type, since its repr may hold the token."""
-    return type(provider).__qualname__
 
 
 def _field_name(name: str) -> str:
