@@ -34,8 +34,8 @@ from ..operators.structure import (
 from ..state.specs import StateFailure, StateSpecification
 from ..state.store import MemoryStore
 from ..types import INLINE_BYTES_MAX, BlockRef, DeadLetter, OnError
-from .probe import NotRepeatable
 from .base import StateDirective, StateReport, Task, TaskResult
+from .probe import NotRepeatable
 from .task import REPR_CHARS_MAX, FailureSignal, StateMissing, TaskEnvironment, describe
 
 __all__ = ["StageProgram", "TaskRuntime"]
@@ -52,8 +52,8 @@ class StageProgram:
         self.structure = structure
         self.terminal = terminal
         self.source_step = source_step
-        self._watched: Compiled | None = None
         self._compiled: Compiled | None = None
+        self._watched: Compiled | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StageProgram, (self.structure, self.terminal, self.source_step)
@@ -63,25 +63,26 @@ class StageProgram:
         if self._compiled is None:
             self._compiled = compile_stage(self.structure, self.terminal, self.source_step)
         return self._compiled
+
     def watched(self) -> Compiled:
         """Code in which every record passes :meth:`TaskRuntime.apply`, for one that kills its worker."""
         if self._watched is None:
             self._watched = compile_stage(guarded(self.structure), self.terminal, self.source_step)
         return self._watched
 
-
     def __call__(self, environment: TaskEnvironment, task: Task) -> TaskResult:
+        runtime = TaskRuntime(environment, task)
         watch = runtime.watch
         compiled = self.watched() if watch is not None and watch.probe.full else self.compiled()
         try:
             compiled.run(runtime)
         except (FailureSignal, StateMissing):
             raise
+        except BaseException as error:
+            raise FailureSignal(_blame(compiled, error)) from error
         finally:
             if watch is not None:
                 watch.close()
-        except BaseException as error:
-            raise FailureSignal(_blame(compiled, error)) from error
         return runtime.result()
 
 
@@ -120,11 +121,11 @@ class TaskRuntime:
         self._states: list[StateReport] = []
         self._buckets: list[list[Any]] = []
         self._dead: dict[str, list[DeadLetter]] = {}
+        self._dead_count = 0
+        self._counters: dict[str, int] = {}
         self.watch = environment.watch(task)
         if self.watch is not None:
             self.apply = self._apply_watched  # type: ignore[method-assign]
-        self._dead_count = 0
-        self._counters: dict[str, int] = {}
 
     @property
     def random(self) -> random.Random:
@@ -283,6 +284,8 @@ class TaskRuntime:
 
     def apply(self, op: RecordOp, record: Any) -> Any:
         """One record through a step that has an error policy."""
+        return apply(op, record)
+
     def _apply_watched(self, op: RecordOp, record: Any) -> Any:
         assert self.watch is not None
         self.watch.takes(op, record, bounded_repr)
@@ -290,8 +293,6 @@ class TaskRuntime:
             return apply(op, record)
         finally:
             self.watch.lets_go()
-
-        return apply(op, record)
 
     def recover(self, op: RecordOp, record: Any, error: Exception) -> Any:
         """Try again, then decide; gives the step's result or DROP, or raises the last error."""
@@ -309,10 +310,10 @@ class TaskRuntime:
         if op.policy.on_error is OnError.FAIL:
             raise error
         self.give_up(op.step, op.policy.on_error, record, error, attempts)
+        return DROP
+
     def _is_verdict(self, error: Exception) -> bool:
         return self.watch is not None and self.watch.is_verdict(error)
-
-        return DROP
 
     def give_up(self, step: str, on_error: OnError, record: Any, error: BaseException, attempts: int) -> None:
         """Skip a record or send it to the step's dead letters, and count it."""
@@ -409,16 +410,6 @@ class TaskRuntime:
         )
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
-def _picklable(value: Any) -> bool:
-    try:
-        dumps(value)
-    except Exception:
-        return False
-    return True
 def guarded(structure: Structure) -> Structure:
     """The tree with a policy on each step for single records; it is ``fail`` where there was none."""
     match structure:
@@ -449,3 +440,13 @@ def _failed_state(failure: StateFailure, step: str) -> FailureSignal:
     return FailureSignal(describe(cause, step, kind=kind, record=bounded_repr(failure.record)))
 
 
+def _same(value: Any) -> Any:
+    return value
+
+
+def _picklable(value: Any) -> bool:
+    try:
+        dumps(value)
+    except Exception:
+        return False
+    return True
