@@ -147,8 +147,8 @@ class PoolConfig:
     task_timeout_s: float | None = None
     term_grace_s: float = 1.0
     task_attempts_max: int = 3
-    worker_restarts_max: int = 30
     poison_records_max: int = 10
+    worker_restarts_max: int = 30
     worker_restarts_window_s: float = 60.0
     worker_rss_bytes_max: int | None = None
     worker_tasks_max: int | None = None
@@ -158,8 +158,8 @@ class PoolConfig:
 
     def __post_init__(self) -> None:
         _at_least("start_timeout_s", self.start_timeout_s, 0.001)
-        if self.task_timeout_s is not None:
         _at_least("poison_records_max", self.poison_records_max, 0)
+        if self.task_timeout_s is not None:
             _at_least("task_timeout_s", self.task_timeout_s, 0.001)
         for option in (
             "task_attempts_max",

@@ -161,6 +161,7 @@ class ExecutorStatistics:
     workers_recycled: int = 0
     results_stale: int = 0
     output_lines_dropped: int = 0
+    poison_records: int = 0
 
 
 class Executor(abc.ABC):
@@ -172,7 +173,6 @@ class Executor(abc.ABC):
     @abc.abstractmethod
     def slots(self) -> int:
         """How many tasks run at the same time; slot numbers are ``0 … slots - 1``."""
-    poison_records: int = 0
 
     @property
     def volatile_workers(self) -> bool:
