@@ -130,7 +130,8 @@ def _print_traceback(error: BaseException, path: str) -> None:
     while own is not None and own.tb_frame.f_code.co_filename != path:
         own = own.tb_next
     _flush()
-    hook(type(error), error, own if own is not None else _after_this_file(trace))
+    shown = error.with_traceback(own if own is not None else _after_this_file(trace))
+    hook(type(shown), shown, shown.__traceback__)
     if hook is not sys.__excepthook__:
         _flush()
 
