@@ -30,7 +30,7 @@ class Broadcast(Generic[T]):
     def value(self) -> T:
         """The value, in the driver or in a task; as PySpark."""
         self._check()
-        return cast(T, self._shared.value)
+        return cast("T", self._shared.value)
 
     def unpersist(self, blocking: bool = False) -> None:
         """Drop the workers' copies; they are loaded again when used. ``blocking`` has no effect."""
@@ -52,7 +52,7 @@ class Broadcast(Generic[T]):
 
     def load(self, file: IO[bytes]) -> T:
         """Unpickle a value from a file that you trust; as PySpark."""
-        return cast(T, pickle.load(file))
+        return cast("T", pickle.load(file))
 
     def load_from_path(self, path: str) -> T:
         """:meth:`load` from the file at ``path``; as PySpark."""

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
 from ...blocks.directory import BlockDirectory
-from ...config import PoolConfig, available_cores
+from ...config import PoolConfig
 from ...engine import EngineContext
 from ...executors.process.pool import ProcessExecutor
 from .accumulators import Accumulator, AccumulatorParam, param_for
@@ -52,7 +52,7 @@ class SparkContext(ContextData):
 
     PACKAGE_EXTENSIONS: ClassVar[Sequence[str]] = _PACKED
     _active_spark_context: ClassVar[SparkContext | None] = None
-    _lock: ClassVar[threading.RLock] = threading.RLock()  # type: ignore[valid-type]
+    _lock: ClassVar[threading.RLock] = threading.RLock()
 
     def __init__(
         self,
@@ -90,8 +90,8 @@ class SparkContext(ContextData):
             raise
 
     def _start(self, environment: dict[str, Any]) -> None:
-        self.master = cast(str, self._conf.get("spark.master"))
-        self.appName = cast(str, self._conf.get("spark.app.name"))
+        self.master = cast("str", self._conf.get("spark.master"))
+        self.appName = cast("str", self._conf.get("spark.app.name"))
         self.sparkHome = self._conf.get("spark.home")
         self.environment = _worker_environment(self._conf, environment)
         cores = cores_of(self.master)
@@ -226,7 +226,7 @@ class SparkContext(ContextData):
     @property
     def applicationId(self) -> str:
         """``local-`` and the start time; as PySpark."""
-        return cast(str, self._conf.get("spark.app.id"))
+        return cast("str", self._conf.get("spark.app.id"))
 
     @property
     def uiWebUrl(self) -> str | None:
@@ -329,7 +329,7 @@ class SparkContext(ContextData):
         importlib.invalidate_caches()
 
     def addArchive(self, path: str) -> None:
-        """Unpack an archive to where :class:`SparkFiles` finds it, ``#name`` names the directory; as PySpark."""
+        """Unpack an archive where :class:`SparkFiles` finds it, as ``#name``; as PySpark."""
         self._check()
         source, _, name = path.partition("#")
         target = os.path.join(self._file_directory, name or os.path.basename(source))

@@ -1,4 +1,4 @@
-"""Dealing records out for a repartition as Spark does: by chunks, from a start that depends on the partition."""
+"""Dealing records out for a repartition as Spark does: by chunks, from another start for each partition."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ def buckets_of(
 
 def _width_of(bounds: Sequence[Any]) -> float | None:
     try:
-        steps = [high - low for low, high in zip(bounds, bounds[1:], strict=False)]
+        steps = [high - low for low, high in itertools.pairwise(bounds)]
     except TypeError:
         return None
     if max(steps) - min(steps) < _EVEN_WITHIN:
@@ -66,8 +67,5 @@ def _numbered(rdd: RDD[Any], count: int) -> tuple[Sequence[Any], float | None, l
         raise TypeError("Can not generate buckets with non-number in RDD") from None
     if math.isinf(width):
         raise ValueError("Can not generate buckets with infinite value")
-    if int(width) * count == high - low:
-        width = int(width)
-    else:
-        width = (high - low) * 1.0 / count
+    width = int(width) if int(width) * count == high - low else (high - low) * 1.0 / count
     return [*(number * width + low for number in range(count)), high], width, None

@@ -119,7 +119,7 @@ def _grouped(columns: Sequence[Iterable[Pair]]) -> Iterable[tuple[Any, tuple[lis
     return groups.items()
 
 
-def _regrouped(width: int, pairs: Iterable[tuple[Any, tuple[int, Any]]]) -> Iterator[tuple[Any, Any]]:
+def _regrouped(width: int, pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
     for key, tagged in pairs:
         group: tuple[list[Any], ...] = tuple([] for _ in range(width))
         for side, value in tagged:
@@ -333,7 +333,8 @@ def piped(
     with subprocess.Popen(
         words, env=dict(environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         feeder = threading.Thread(target=_feed, args=(process.stdin, records), daemon=True)
         feeder.start()
         for line in process.stdout:

@@ -39,7 +39,7 @@ MISSING: dict[str, str] = {
 
 
 class NotInThisLayerError(PySparkNotImplementedError, AttributeError):
-    """A name of PySpark that the layer leaves out; the text says why. Also an AttributeError for hasattr()."""
+    """A name of PySpark that the layer leaves out; the text says why. An AttributeError too."""
 
 
 def refuse(owner: str, name: str) -> NoReturn:

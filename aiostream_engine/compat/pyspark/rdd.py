@@ -249,7 +249,9 @@ class RDD(Actions, PairOperations, Generic[T]):
         for weight in weights:
             high = low + weight / total
             fn = kernel(kernels.sampled_range, low, high, number)
-            core = self._core.map_partitions_with_index(fn, name="randomSplit", keeps_partitioner=True)
+            core: EngineRDD[Any] = self._core.map_partitions_with_index(
+                fn, name="randomSplit", keeps_partitioner=True
+            )
             parts.append(self._next(core, True))
             low = high
         return parts
@@ -264,7 +266,7 @@ class RDD(Actions, PairOperations, Generic[T]):
         return made
 
     def cartesian(self, other: RDD[U]) -> RDD[tuple[T, U]]:
-        """All pairs. Differs: within a partition in the order of the left records; Spark's goes by batches."""
+        """All pairs. Differs: a partition is in the order of the left records; Spark's goes by batches."""
         return self._next(self._core.cartesian(other._core))
 
     def zip(self, other: RDD[U]) -> RDD[tuple[T, U]]:
@@ -328,6 +330,8 @@ def _seed(seed: int | None, most: int = 2**63 - 1) -> int:
 
 
 def _shuffled(chunks: EngineRDD[Any], partitions: int) -> EngineRDD[Any]:
-    numbered = chunks.map_partitions_with_index(kernel(dealing.dealt, partitions), name="repartition")
+    numbered: EngineRDD[Any] = chunks.map_partitions_with_index(
+        kernel(dealing.dealt, partitions), name="repartition"
+    )
     by_number = FunctionPartitioner(partitions, kernel(kernels.same))
     return numbered.partition_by(partitioner=by_number).values()

@@ -242,7 +242,7 @@ class Actions:
     def stats(self) -> StatCounter:
         """Count, mean, variance and extremes in one pass; as PySpark."""
         parts = self._partials(kernel(StatCounter), "stats")
-        return cast(StatCounter, _reduced(StatCounter.mergeStats, parts))
+        return cast("StatCounter", _reduced(StatCounter.mergeStats, parts))
 
     def mean(self) -> float:
         """Mean of the records; as PySpark."""

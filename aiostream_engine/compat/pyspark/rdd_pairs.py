@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -94,8 +95,10 @@ class PairOperations:
         for fraction in fractions.values():
             assert fraction >= 0.0, f"Negative fraction value: {fraction}"
         fn = kernel(kernels.sampled_by_key, withReplacement, dict(fractions), _seed(seed))
-        core = self._core.map_partitions_with_index(fn, name="sampleByKey", keeps_partitioner=True)
-        return self._next(core, keeps=True)
+        sampled: EngineRDD[Any] = self._core.map_partitions_with_index(
+            fn, name="sampleByKey", keeps_partitioner=True
+        )
+        return self._next(sampled, keeps=True)
 
     # -- combining -----------------------------------------------------------------------------
 
@@ -246,9 +249,9 @@ class PairOperations:
         Each side is moved on its own, so that one that lies right stays where it is. Only where all
         lie alike, and not as wanted, is PySpark's way gone, whose order of keys is another then.
         """
-        union: RDD[Any] = functools.reduce(lambda left, right: left.union(right), others, self)  # type: ignore[arg-type,return-value]
-        target = union._target(partitions, portable_hash)
-        if union.partitioner is not None and union.partitioner != target:
+        united = list(itertools.accumulate((cast("RDD[Any]", self), *others), lambda a, b: a.union(b)))
+        target = united[-1]._target(partitions, portable_hash)
+        if any(union.partitioner not in (None, target) for union in united[1:]):
             return self._tagged(name, finish, target, others)
 
         def zipped(placement: EnginePartitioner) -> EngineRDD[Any]:

@@ -66,7 +66,7 @@ def local_path(path: str) -> str:
     """A path or ``file:`` URL as a path. Raises SparkRuntimeException for other schemes."""
     if path.startswith("file:"):
         return "/" + path.removeprefix("file:").lstrip("/")
-    scheme, colon, rest = path.partition("://")
+    scheme, colon, _rest = path.partition("://")
     if colon:
         raise SparkRuntimeException(f"No FileSystem for scheme '{scheme}': this layer reads local files")
     return path

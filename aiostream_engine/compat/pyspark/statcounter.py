@@ -95,7 +95,7 @@ class StatCounter:
         return math.sqrt(self.sampleVariance())
 
     def asDict(self, sample: bool = False) -> dict[str, float]:
-        """All as a dict; as PySpark, whose ``sample=False`` gives the sample's spread and True the population's."""
+        """All as a dict; as PySpark, whose ``sample=False`` gives the spread estimated from a sample."""
         spread = (self.stdev(), self.variance()) if sample else (self.sampleStdev(), self.sampleVariance())
         return {
             "count": self.count(),

@@ -71,4 +71,4 @@ for _name, _flags in {
     "OFF_HEAP": (True, True, True, False, 1),
     "MEMORY_AND_DISK_DESER": (True, True, False, True),
 }.items():
-    setattr(StorageLevel, _name, StorageLevel(*_flags))
+    setattr(StorageLevel, _name, StorageLevel(*_flags))  # type: ignore[arg-type]

@@ -1,0 +1,339 @@
+"""Programs over RDDs that run under real PySpark and under the layer.
+
+Each gets an environment and data, and gives plain Python values: partitions as ``glom()`` shows them.
+Neither engine is imported here.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+Data = list[Any]
+Results = dict[str, Any]
+
+
+def plain(value: Any) -> Any:
+    """``value`` without classes of the engines."""
+    kind = type(value).__name__
+    if kind == "ResultIterable":
+        return ("values", plain(list(value)))
+    if kind == "StatCounter":
+        return plain([value.count(), value.mean(), value.max(), value.min(), value.variance()])
+    if kind == "defaultdict" or kind == "dict":
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain, value))
+    if isinstance(value, float) and math.isnan(value):
+        return "nan"
+    return value
+
+
+def parts(rdd: Any) -> Any:
+    """The partitions with what is in them."""
+    return plain(rdd.glom().collect())
+
+
+def outcome(call: Callable[[], Any]) -> Any:
+    """What a call gives, or the kind of error that the user sees."""
+    try:
+        return plain(call())
+    except (ValueError, TypeError, AssertionError) as error:
+        return ("raises", type(error).__name__, str(error))
+
+
+def twice(x: Any) -> Any:
+    return (x, x)
+
+
+def add(a: Any, b: Any) -> Any:
+    return a + b
+
+
+def indexed(index: int, items: Iterable[Any]) -> Iterator[Any]:
+    yield index, list(items)
+
+
+# -- single records ----------------------------------------------------------------------------
+
+
+def slicing(env: Any, data: Data, slices: int) -> Results:
+    sc = env.sc
+    return {
+        "parallelize": parts(sc.parallelize(data, slices)),
+        "a generator": parts(sc.parallelize(iter(data), slices)),
+        "a set": parts(sc.parallelize(sorted(set(map(str, data))), slices)),
+        "the default number": parts(sc.parallelize(data)),
+        "range": parts(sc.range(len(data), numSlices=slices)),
+        "range with a step": parts(sc.range(-3, 3 * len(data), 2, slices)),
+        "of a range": parts(sc.parallelize(range(10, len(data)), slices)),
+    }
+
+
+def by_record(env: Any, data: Data, slices: int) -> Results:
+    rdd = env.sc.parallelize(data, slices)
+    return {
+        "map": parts(rdd.map(lambda x: (x, 1))),
+        "flatMap": parts(rdd.flatMap(lambda x: [x] * (len(str(x)) % 3))),
+        "filter": parts(rdd.filter(lambda x: len(str(x)) % 2)),
+        "mapPartitions": parts(rdd.mapPartitions(lambda items: [sum(1 for _ in items)])),
+        "mapPartitionsWithIndex": parts(rdd.mapPartitionsWithIndex(indexed)),
+        "keyBy": parts(rdd.keyBy(str)),
+        "glom": parts(rdd.glom()),
+        "zipWithIndex": parts(rdd.zipWithIndex()),
+        "zipWithUniqueId": parts(rdd.zipWithUniqueId()),
+        "zip": parts(rdd.zip(rdd.map(str))),
+        "chained": parts(rdd.map(str).filter(len).flatMap(list).map(lambda c: (c, c))),
+        "pipe": parts(rdd.map(lambda x: str(x).encode("unicode_escape").decode()).pipe("cat")),
+        "setName": rdd.setName("mine").name(),
+    }
+
+
+def partitioning(env: Any, data: Data, slices: int, wanted: int) -> Results:
+    rdd = env.sc.parallelize(data, slices)
+    dealt = rdd.repartition(wanted)
+    return {
+        "repartition": parts(dealt),
+        "repartition twice": parts(dealt.repartition(slices)),
+        "repartition after map": parts(rdd.map(str).repartition(wanted)),
+        "coalesce": parts(rdd.coalesce(wanted)),
+        "coalesce with shuffle": parts(rdd.coalesce(wanted, True)),
+        "coalesce after repartition": parts(dealt.coalesce(max(1, wanted - 1)).repartition(3)),
+        "map after repartition": parts(dealt.map(str).repartition(2)),
+        "union": parts(rdd.union(dealt)),
+        "plus": parts(rdd + rdd),
+        "union of three": parts(env.sc.union([rdd, dealt, rdd.map(str)])),
+        "union with nothing": parts(rdd.union(env.sc.emptyRDD())),
+        "union of repartitioned": parts(dealt.union(dealt).repartition(2)),
+        "numbers": [rdd.getNumPartitions(), dealt.getNumPartitions(), env.sc.emptyRDD().getNumPartitions()],
+    }
+
+
+def sampling(env: Any, data: Data, slices: int, seed: int, fraction: float) -> Results:
+    rdd = env.sc.parallelize(data, slices)
+    pairs = rdd.map(lambda x: (len(str(x)) % 2, x))
+    return {
+        "sample": parts(rdd.sample(False, fraction, seed)),
+        "sample with replacement": parts(rdd.sample(True, fraction * 3, seed)),
+        "randomSplit": [parts(part) for part in rdd.randomSplit([1, 2, fraction], seed)],
+        "sampleByKey": parts(pairs.sampleByKey(False, {0: fraction, 1: 1.0}, seed)),
+        "sampleByKey with replacement": parts(pairs.sampleByKey(True, {0: fraction, 1: 2.0}, seed)),
+        "takeSample": rdd.takeSample(False, len(data) // 2, seed),
+        "takeSample with replacement": rdd.takeSample(True, 5, seed),
+        "takeSample of all": rdd.takeSample(False, len(data) + 3, seed),
+    }
+
+
+def actions(env: Any, data: Data, slices: int, n: int) -> Results:
+    rdd = env.sc.parallelize(data, slices)
+    return {
+        "collect": rdd.collect(),
+        "count": rdd.count(),
+        "take": rdd.take(n),
+        "first": outcome(rdd.first),
+        "isEmpty": rdd.isEmpty(),
+        "countByValue": plain(rdd.map(str).countByValue()),
+        "countByKey": plain(rdd.map(lambda x: (type(x).__name__, x)).countByKey()),
+        "top": rdd.top(n, key=str),
+        "takeOrdered": outcome(lambda: rdd.takeOrdered(n, key=str)),
+        "top of texts": rdd.map(str).top(n),
+        "toLocalIterator": list(rdd.toLocalIterator()),
+        "toLocalIterator, prefetching": list(rdd.toLocalIterator(prefetchPartitions=True)),
+        "runJob": env.sc.runJob(rdd, lambda items: [len(list(items))], [slices - 1, 0]),
+        "runJob of all": env.sc.runJob(rdd, lambda items: [len(list(items))]),
+        "collectAsMap": plain(rdd.map(lambda x: (str(x), x)).collectAsMap()),
+        "countApprox": rdd.countApprox(60_000),
+        "max": outcome(lambda: rdd.max(key=str)),
+        "min": outcome(lambda: rdd.min(key=str)),
+        "type of countByValue": type(rdd.countByValue()).__name__ if data else None,
+    }
+
+
+def reductions(env: Any, data: list[int], slices: int) -> Results:
+    rdd = env.sc.parallelize(data, slices)
+    texts = rdd.map(str)
+    counted = (0, "")
+    both = lambda acc, x: (acc[0] + 1, acc[1] + x)  # noqa: E731
+    join = lambda a, b: (a[0] + b[0], a[1] + b[1])  # noqa: E731
+    return {
+        "reduce": outcome(lambda: texts.reduce(add)),
+        "fold": texts.fold("<", add),
+        "aggregate": texts.aggregate(counted, both, join),
+        "treeReduce": outcome(lambda: rdd.treeReduce(add)),
+        "treeReduce, deep": outcome(lambda: rdd.treeReduce(add, 4)),
+        "treeAggregate": rdd.treeAggregate(0, add, add),
+        "treeAggregate of lists": sorted(rdd.treeAggregate([], lambda a, x: [*a, x], add, 3)),
+        "aggregate into a list": rdd.aggregate(
+            [], lambda a, x: a.append(x) or a, lambda a, b: a.extend(b) or a
+        ),
+        "max": outcome(rdd.max),
+        "min": outcome(rdd.min),
+        "sum": rdd.sum(),
+        "reduce of nothing": outcome(lambda: rdd.filter(lambda x: False).reduce(add)),
+        "a bad depth": outcome(lambda: rdd.treeReduce(add, 0)),
+    }
+
+
+def numbers(env: Any, data: list[float], slices: int, buckets: list[float]) -> Results:
+    rdd = env.sc.parallelize(data, slices)
+    return {
+        "stats": plain(rdd.stats()),
+        "mean": plain(rdd.mean()),
+        "variance": plain(rdd.variance()),
+        "stdev": plain(rdd.stdev()),
+        "sampleStdev": plain(rdd.sampleStdev()),
+        "sampleVariance": plain(rdd.sampleVariance()),
+        "sum": plain(rdd.sum()),
+        "asDict": plain(rdd.stats().asDict()),
+        "asDict of the population": plain(rdd.stats().asDict(True)),
+        "repr": repr(rdd.stats()),
+        "histogram": outcome(lambda: rdd.histogram(3)),
+        "histogram of one bucket": outcome(lambda: rdd.histogram(1)),
+        "histogram of given bounds": outcome(lambda: rdd.histogram(buckets)),
+        "histogram of none": outcome(lambda: rdd.histogram(0)),
+        "histogram of a text": outcome(lambda: rdd.histogram("x")),
+        "sumApprox": float(rdd.sumApprox(60_000)),
+        "meanApprox": plain(float(rdd.meanApprox(60_000))) if data else None,
+    }
+
+
+# -- pairs -------------------------------------------------------------------------------------
+
+
+def by_key(env: Any, pairs: Data, slices: int, wanted: int | None) -> Results:
+    rdd = env.sc.parallelize(pairs, slices)
+    lists = (lambda v: [v], lambda acc, v: [*acc, v], lambda a, b: a + b)
+    return {
+        "keys": parts(rdd.keys()),
+        "values": parts(rdd.values()),
+        "mapValues": parts(rdd.mapValues(lambda v: (v,))),
+        "flatMapValues": parts(rdd.flatMapValues(lambda v: [v] * (v % 3))),
+        "partitionBy": parts(rdd.partitionBy(wanted)),
+        "reduceByKey": parts(rdd.reduceByKey(operator.add, wanted)),
+        "reduceByKey of texts": parts(rdd.mapValues(str).reduceByKey(lambda a, b: a + b, wanted)),
+        "combineByKey": parts(rdd.combineByKey(*lists, wanted)),
+        "aggregateByKey": parts(rdd.aggregateByKey([], lambda a, v: a.append(v) or a, operator.add, wanted)),
+        "foldByKey": parts(rdd.foldByKey(1, operator.add, wanted)),
+        "groupByKey": parts(rdd.groupByKey(wanted)),
+        "groupBy": parts(rdd.groupBy(lambda pair: pair[1] % 3, wanted)),
+        "distinct": parts(rdd.distinct(wanted)),
+        "reduceByKeyLocally": plain(rdd.reduceByKeyLocally(operator.add)) if pairs else None,
+    }
+
+
+def by_key_again(env: Any, pairs: Data, slices: int, wanted: int | None) -> Results:
+    rdd = env.sc.parallelize(pairs, slices)
+    odd = lambda key: len(str(key))  # noqa: E731
+    placed = rdd.partitionBy(wanted)
+    counts = rdd.mapValues(lambda v: 1).reduceByKey(add, wanted)
+    return {
+        "a partition function": parts(rdd.partitionBy(3, odd)),
+        "reduceByKey with one": parts(rdd.reduceByKey(add, 3, odd)),
+        "groupByKey of placed": parts(placed.groupByKey(wanted)),
+        "reduceByKey of placed": parts(placed.reduceByKey(add, wanted)),
+        "mapValues keeps the place": parts(counts.mapValues(str).groupByKey(wanted)),
+        "map forgets it": parts(counts.map(lambda pair: (pair[1], pair[0])).reduceByKey(max)),
+        "preserving": parts(counts.map(lambda pair: pair, preservesPartitioning=True).groupByKey()),
+        "repartitionAndSortWithinPartitions": parts(
+            rdd.map(lambda pair: (str(pair[0]), pair[1])).repartitionAndSortWithinPartitions(wanted)
+        ),
+        "the same, falling": parts(
+            rdd.map(lambda pair: (pair[1], pair[0])).repartitionAndSortWithinPartitions(
+                2, lambda key: key, False
+            )
+        ),
+        "partitioners": [rdd.partitioner is None, counts.partitioner is None],
+        "the number that it gives": counts.partitioner.numPartitions,
+    }
+
+
+def sorting(env: Any, pairs: Data, slices: int, wanted: int | None) -> Results:
+    rdd = env.sc.parallelize(pairs, slices).map(lambda pair: (str(pair[0]), pair[1]))
+    return {
+        "sortByKey": parts(rdd.sortByKey(True, wanted)),
+        "sortByKey, falling": parts(rdd.sortByKey(False, wanted)),
+        "sortByKey by a function": rdd.sortByKey(True, wanted, keyfunc=lambda key: key[::-1])
+        .keys()
+        .collect(),
+        "sortBy": parts(rdd.sortBy(lambda pair: (pair[1], pair[0]), True, wanted)),
+        "sortBy, falling": parts(rdd.sortBy(lambda pair: pair[1], ascending=False, numPartitions=wanted)),
+        "sortBy of many": parts(env.sc.range(300, numSlices=slices).sortBy(lambda x: x * 7919 % 301)),
+    }
+
+
+def sides(env: Any, left: Data, right: Data, slices: int, wanted: int | None) -> Results:
+    a, b = env.sc.parallelize(left, slices), env.sc.parallelize(right, 2)
+    return {
+        "join": parts(a.join(b, wanted)),
+        "leftOuterJoin": parts(a.leftOuterJoin(b, wanted)),
+        "rightOuterJoin": parts(a.rightOuterJoin(b, wanted)),
+        "fullOuterJoin": parts(a.fullOuterJoin(b, wanted)),
+        "cogroup": parts(a.cogroup(b, wanted)),
+        "groupWith": parts(a.groupWith(b, a)),
+        "subtractByKey": parts(a.subtractByKey(b, wanted)),
+        "subtract": parts(a.subtract(b, wanted)),
+        "intersection": parts(a.intersection(b)),
+        "cartesian": [sorted(map(repr, part)) for part in parts(a.cartesian(b))],
+    }
+
+
+def placed_sides(env: Any, left: Data, right: Data, slices: int, wanted: int) -> Results:
+    a, b = env.sc.parallelize(left, slices), env.sc.parallelize(right, 2)
+    placed_a, placed_b = a.partitionBy(wanted), b.reduceByKey(add, wanted)
+    both = placed_a.union(placed_b)
+    return {
+        "join of placed": parts(placed_a.join(placed_b)),
+        "join of placed to another number": parts(placed_a.join(placed_b, wanted + 1)),
+        "join of one placed": parts(placed_a.join(b, wanted)),
+        "cogroup of placed to another number": parts(placed_a.cogroup(placed_b, wanted + 2)),
+        "union of placed": parts(both),
+        "its number": both.getNumPartitions(),
+        "its partitioner": both.partitioner is not None,
+        "reduceByKey of the union": parts(both.reduceByKey(add)),
+        "union of all three": parts(env.sc.union([placed_a, placed_b, placed_a])),
+        "union of placed and not": parts(placed_a.union(b)),
+        "groupWith of placed": parts(placed_a.groupWith(placed_b, a)),
+        "subtractByKey of placed": parts(placed_a.subtractByKey(placed_b, wanted)),
+    }
+
+
+def lookups(env: Any, pairs: Data, slices: int) -> Results:
+    rdd = env.sc.parallelize(pairs, slices)
+    wanted = [*[key for key, _ in pairs][:2], "nobody"]
+    return {
+        f"lookup {key!r}": [rdd.lookup(key), sorted(rdd.groupByKey().mapValues(len).lookup(key))]
+        for key in wanted
+    }
+
+
+def nothing(env: Any) -> Results:
+    empty, blank = env.sc.emptyRDD(), env.sc.parallelize([], 2)
+    results = {}
+    for name, rdd in (("empty", empty), ("blank", blank)):
+        results |= {
+            f"{name}: collect": rdd.collect(),
+            f"{name}: count": rdd.count(),
+            f"{name}: sum": rdd.sum(),
+            f"{name}: reduceByKey": parts(rdd.reduceByKey(add)),
+            f"{name}: groupByKey": parts(rdd.groupByKey()),
+            f"{name}: join": parts(rdd.join(rdd)),
+            f"{name}: distinct": parts(rdd.distinct()),
+            f"{name}: sortByKey": parts(rdd.sortByKey()),
+            f"{name}: zipWithIndex": parts(rdd.zipWithIndex()),
+            f"{name}: fold": rdd.fold(0, add),
+            f"{name}: reduce": outcome(lambda rdd=rdd: rdd.reduce(add)),
+            f"{name}: treeReduce": outcome(lambda rdd=rdd: rdd.treeReduce(add)),
+            f"{name}: treeAggregate": rdd.treeAggregate(7, add, add),
+            f"{name}: first": outcome(rdd.first),
+            f"{name}: isEmpty": rdd.isEmpty(),
+            f"{name}: max": outcome(rdd.max),
+            f"{name}: stats": outcome(rdd.stats),
+            f"{name}: countByValue": outcome(rdd.countByValue),
+            f"{name}: takeSample": rdd.takeSample(False, 3),
+            f"{name}: top": outcome(lambda rdd=rdd: rdd.top(2)),
+            f"{name}: takeOrdered": rdd.takeOrdered(2),
+            f"{name}: histogram": outcome(lambda rdd=rdd: rdd.histogram(2)),
+        }
+    return results
