@@ -15,6 +15,7 @@ __version__ = "0.1.0.dev0"
 if TYPE_CHECKING:
     from .config import BackpressureConfig as BackpressureConfig
     from .config import CheckpointConfig as CheckpointConfig
+    from .config import CircuitBreakerConfig as CircuitBreakerConfig
     from .config import PoolConfig as PoolConfig
     from .config import QueueLimits as QueueLimits
     from .config import RetryPolicy as RetryPolicy
@@ -40,6 +41,7 @@ _ROOM_OF = {
     "BackpressureConfig": "config",
     "BatchTime": "types",
     "CheckpointConfig": "config",
+    "CircuitBreakerConfig": "config",
     "ConfigurationError": "errors",
     "ContextState": "types",
     "DStream": "dstream",

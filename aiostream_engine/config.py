@@ -12,6 +12,7 @@ from .errors import OptionError
 __all__ = [
     "BackpressureConfig",
     "CheckpointConfig",
+    "CircuitBreakerConfig",
     "Master",
     "PoolConfig",
     "QueueLimits",
@@ -192,6 +193,51 @@ class CheckpointConfig:
     def __post_init__(self) -> None:
         _at_least("disk_full_wait_s", self.disk_full_wait_s, 0)
         _at_least("segment_bytes", self.segment_bytes, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class StateConfig:
+    """Where the state of ``map_with_state``, ``update_state_by_key`` and windows with an inverse lies.
+
+    backend: ``memory`` of the workers, or ``disk``: a scratch file for each partition, below the spill
+        directory, with a cache in memory. Either way it is rebuilt from its changelog after a crash.
+    memory_bytes_max: what the caches of one worker take together, about; with ``disk`` only.
+    """
+
+    backend: Literal["memory", "disk"] = "memory"
+    memory_bytes_max: int = 256 * MIB
+
+    def __post_init__(self) -> None:
+        if self.backend not in ("memory", "disk"):
+            raise OptionError(f"backend {self.backend!r} is not known: use 'memory' or 'disk'")
+        _at_least("memory_bytes_max", self.memory_bytes_max, MIB)
+
+    @property
+    def on_disk(self) -> bool:
+        """True when state may be more than fits in memory."""
+        return self.backend == "disk"
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitBreakerConfig:
+    """When a stream stops because a step gives up too many of its records (``skip``, ``dead-letter``).
+
+    enabled: else it is only counted.
+    share_max: the largest share of the records of one step that may be given up, from 0 to 1.
+    window_batches: over so many batches, the last in which the step had records.
+    records_min: or over more batches, as many as hold so many records: with fewer, a share says nothing.
+    """
+
+    enabled: bool = True
+    share_max: float = 0.9
+    window_batches: int = 10
+    records_min: int = 1000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share_max <= 1:
+            raise OptionError(f"share_max is {self.share_max!r}: it is a share between 0 and 1")
+        _at_least("window_batches", self.window_batches, 1)
+        _at_least("records_min", self.records_min, 1)
 
 
 @dataclass(frozen=True, slots=True)

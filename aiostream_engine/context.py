@@ -12,6 +12,7 @@ from .clock import Clock, SystemClock
 from .config import (
     BackpressureConfig,
     CheckpointConfig,
+    CircuitBreakerConfig,
     PoolConfig,
     QueueLimits,
     RetryPolicy,
@@ -32,6 +33,7 @@ from .plan.explain import stream_graph
 from .plan.graph import InputStream, OutputNode, SideStream, StreamNode, walk_streams
 from .planner.explain import explain
 from .rdd import RDD
+from .runtime.breaker import CircuitBreaker
 from .runtime.checkpointing import CheckpointSession
 from .runtime.commit import CommitProtocol
 from .runtime.driver import OutputPolicy, StreamDriver, inside_batch
@@ -61,6 +63,7 @@ class StreamingContext(SourceMethods):
         stream has its own, made from ``master`` and ``pool``.
     scheduler: trigger, batches in flight, missed ticks.
     queue: bounds of each source's queue. backpressure: rate control of receivers.
+    circuit_breaker: which share of its records a step may give up before the stream stops.
     checkpoint: a directory, or its configuration: then the stream survives the loss of its driver.
     stop_when_finished: end by itself when every source has ended and all is processed.
     clock: time; tests hand in a manual one.
@@ -80,6 +83,7 @@ class StreamingContext(SourceMethods):
         queue: QueueLimits | None = None,
         backpressure: BackpressureConfig | None = None,
         pool: PoolConfig | None = None,
+        circuit_breaker: CircuitBreakerConfig | None = None,
         checkpoint: CheckpointConfig | str | None = None,
         parallelism: int | None = None,
         stop_when_finished: bool = True,
@@ -94,6 +98,7 @@ class StreamingContext(SourceMethods):
         )
         self._number = self.engine.new_stream()
         self._queue = queue or QueueLimits()
+        self._circuit_breaker = circuit_breaker or CircuitBreakerConfig()
         self._backpressure = backpressure or BackpressureConfig()
         self._stop_when_finished = stop_when_finished
         self._checkpoint = CheckpointConfig(checkpoint) if isinstance(checkpoint, str) else checkpoint
@@ -407,6 +412,7 @@ class StreamingContext(SourceMethods):
             self._emit,
             contextvars.copy_context(),
             self._stop_when_finished,
+            CircuitBreaker(self._circuit_breaker),
         )
         return driver
 

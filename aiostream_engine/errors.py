@@ -5,7 +5,8 @@ AiostreamError
 │   ├── StepError                 … it raised; carries step, batch, record and worker traceback
 │   ├── UnpicklableError          … it, or what it captured, cannot be sent to a worker
 │   ├── BadKeyError               … it made a key that cannot be partitioned or compared
-│   └── PoisonTaskError           … it keeps killing the workers that run it
+│   ├── PoisonTaskError           … it keeps killing the workers that run it
+│   └── CircuitBreakerError       … it gives up nearly all of its records
 ├── ConfigurationError            the program or its options are wrong (a ValueError)
 │   ├── OptionError               one option has a bad value
 │   ├── GraphError                the stream graph is not valid
@@ -29,6 +30,7 @@ __all__ = [
     "AiostreamError",
     "BadKeyError",
     "BlocksReleasedError",
+    "CircuitBreakerError",
     "ConfigurationError",
     "CorruptionError",
     "EnvironmentFault",
@@ -117,6 +119,10 @@ class BadKeyError(UserCodeError, TypeError):
 
 class PoisonTaskError(UserCodeError):
     """One task killed every worker that tried it, up to its budget of attempts."""
+
+
+class CircuitBreakerError(UserCodeError):
+    """A step skipped or dead-lettered more of its records than CircuitBreakerConfig allows."""
 
 
 class ConfigurationError(AiostreamError, ValueError):

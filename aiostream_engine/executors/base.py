@@ -117,6 +117,7 @@ class TaskResult(NamedTuple):
     records_in, records_out: what was read and written, -1 where not counted.
     accumulators: pickled ``{id: partial value}``, empty when none was touched.
     counters: engine counters such as ``skipped`` and ``dead_lettered``, by step.
+    tried: records that steps took which may give them up, by step.
     seconds: time in the worker.
     """
 
@@ -129,6 +130,7 @@ class TaskResult(NamedTuple):
     records_out: int = -1
     accumulators: bytes = b""
     counters: Mapping[str, int] = {}
+    tried: Mapping[str, int] = {}
     states: tuple[StateReport, ...] = ()
     state_missing: bool = False
     seconds: float = 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -123,6 +124,7 @@ class TaskRuntime:
         self._dead: dict[str, list[DeadLetter]] = {}
         self._dead_count = 0
         self._counters: dict[str, int] = {}
+        self._tried: defaultdict[str, int] = defaultdict(int)
         self.watch = environment.watch(task)
         if self.watch is not None:
             self.apply = self._apply_watched  # type: ignore[method-assign]
@@ -284,10 +286,12 @@ class TaskRuntime:
 
     def apply(self, op: RecordOp, record: Any) -> Any:
         """One record through a step that has an error policy."""
+        self._tried[op.step] += 1
         return apply(op, record)
 
     def _apply_watched(self, op: RecordOp, record: Any) -> Any:
         assert self.watch is not None
+        self._tried[op.step] += 1
         self.watch.takes(op, record, bounded_repr)
         try:
             return apply(op, record)
@@ -304,6 +308,7 @@ class TaskRuntime:
             attempts += 1
             self._count("retried", op.step)
             try:
+                self._tried[op.step] -= 1  # it is the same record
                 return self.apply(op, record)
             except Exception as again:
                 error = again
@@ -341,6 +346,10 @@ class TaskRuntime:
     def fail(self, step: str, record: Any, error: BaseException) -> None:
         """Fail the task because of a record."""
         raise FailureSignal(describe(error, step, kind="user", record=bounded_repr(record))) from error
+
+    def count_tried(self, step: str, records: int) -> None:
+        """A step that handles records by itself took so many that it may give up."""
+        self._tried[step] += records
 
     def _count(self, what: str, step: str) -> None:
         name = f"{what}:{step}"
@@ -406,6 +415,7 @@ class TaskRuntime:
             records_in=self.records_in,
             records_out=self.records_out,
             counters=self._counters,
+            tried=dict(self._tried),
             states=tuple(self._states),
         )
 

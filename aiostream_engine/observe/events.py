@@ -17,6 +17,7 @@ __all__ = [
     "BatchInfo",
     "BatchStarted",
     "BatchSubmitted",
+    "CircuitBroken",
     "Event",
     "InputInfo",
     "OutputOperationCompleted",
@@ -67,7 +68,12 @@ class OutputOperationInfo:
 
 @dataclass(frozen=True, slots=True)
 class BatchInfo:
-    """One batch; delays follow row SCH-5. The ``_s`` times come from the monotonic clock."""
+    """One batch; delays follow row SCH-5. The ``_s`` times come from the monotonic clock.
+
+    records_given_up: skipped or dead-lettered in this batch.
+    given_up_share: of the step that gives up the largest share of its records, over the window of the
+        circuit breaker, from 0 to 1.
+    """
 
     batch_id: int
     batch_time: BatchTime
@@ -81,6 +87,8 @@ class BatchInfo:
     outputs: tuple[OutputOperationInfo, ...] = ()
     ticks_coalesced: int = 0
     failure: str | None = None
+    records_given_up: int = 0
+    given_up_share: float = 0.0
 
     @property
     def records(self) -> int:
@@ -90,7 +98,7 @@ class BatchInfo:
 
 @dataclass(frozen=True, slots=True)
 class ReceiverInfo:
-    """One receiver (row RCV-19)."""
+    """One receiver (row RCV-19). lag: records that each partition of a log is behind, by its name."""
 
     stream_id: int
     name: str
@@ -105,6 +113,7 @@ class ReceiverInfo:
     records_total: int = 0
     bytes_total: int = 0
     records_dropped: int = 0
+    lag: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +185,15 @@ class TicksCoalesced(Event):
 
     ticks: int
     late_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitBroken(Event):
+    """A step gave up too many of its records, and the stream stops; ``records`` were tried in the window."""
+
+    step: str
+    records_given_up: int
+    records: int
 
 
 @dataclass(frozen=True, slots=True)

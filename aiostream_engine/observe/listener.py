@@ -57,6 +57,9 @@ class StreamingListener:
     def on_ticks_coalesced(self, event: ev.TicksCoalesced) -> Any:
         """Ticks passed without a batch of their own."""
 
+    def on_circuit_broken(self, event: ev.CircuitBroken) -> Any:
+        """A step gave up too many of its records: the stream stops."""
+
     def on_rate_updated(self, event: ev.RateUpdated) -> Any:
         """Rate control gave a source a new limit."""
 
@@ -81,6 +84,7 @@ _METHOD_OF: dict[type[ev.Event], str] = {
     ev.OutputOperationStarted: "on_output_operation_started",
     ev.OutputOperationCompleted: "on_output_operation_completed",
     ev.TicksCoalesced: "on_ticks_coalesced",
+    ev.CircuitBroken: "on_circuit_broken",
     ev.RateUpdated: "on_rate_updated",
     ev.WorkerLost: "on_worker_lost",
 }

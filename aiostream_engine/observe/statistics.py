@@ -57,6 +57,8 @@ class StatisticsSnapshot:
     records_total and input_rate (records per second) know only inputs whose records are counted;
     bytes_total and input_bytes_rate (bytes per second) know those whose bytes are.
     batches_waiting: cut and not started. queue_fill: fullest queue, a share from 0 to 1.
+    records_given_up: skipped or dead-lettered. given_up_share: of the worst step, over the window of the
+    circuit breaker, from 0 to 1.
     last_failures: the newest failures, oldest first, secrets masked.
     """
 
@@ -79,6 +81,8 @@ class StatisticsSnapshot:
     ticks_coalesced: int = 0
     workers_lost: int = 0
     receiver_errors: int = 0
+    records_given_up: int = 0
+    given_up_share: float = 0.0
     receivers: tuple[ev.ReceiverInfo, ...] = ()
     guarantees: tuple[str, ...] = ()
     last_failures: tuple[str, ...] = ()
@@ -124,6 +128,7 @@ class StreamStatistics:
         self._at_ms = 0
         self._submitted = self._started = self._finished = self._failed = 0
         self._records = self._bytes = 0
+        self._given_up = 0
         self._ticks_coalesced = self._workers_lost = self._receiver_errors = 0
 
     def observe(self, event: ev.Event) -> None:
@@ -162,6 +167,7 @@ class StreamStatistics:
         self._finished += 1
         self._records += batch.records
         self._bytes += sum(max(0, info.bytes) for info in batch.inputs)
+        self._given_up += batch.records_given_up
         self._completed.append(batch)
         if batch.failure is not None:
             self._failed += 1
@@ -204,6 +210,8 @@ class StreamStatistics:
             ticks_coalesced=self._ticks_coalesced,
             workers_lost=self._workers_lost,
             receiver_errors=self._receiver_errors,
+            records_given_up=self._given_up,
+            given_up_share=batches[-1].given_up_share if batches else 0.0,
             receivers=known,
             guarantees=self._guarantees,
             last_failures=tuple(self._failures),

@@ -118,12 +118,16 @@ class _OnLoop:
 
     async def run(self, source: Source) -> Source:
         parts: list[list[BlockRef]] = [[] for _ in source.parts]
+        tried = 0
         async for arguments in self._rounds(source.parts):
+            tried += len(arguments)
             for partition, ref in await self._round(arguments):
                 parts[partition].append(ref)
+        counters = {}
         if self._given_up:
             what = "skipped" if self.step.calls.on_error is OnError.SKIP else "dead_lettered"
-            self.job.count({f"{what}:{self.step.name}": self._given_up})
+            counters = {f"{what}:{self.step.name}": self._given_up}
+        self.job.count(counters, {self.step.name: tried})
         await self._keep_letters(source.partitions)
         return Source(name=self.step.name, parts=tuple(map(tuple, parts)), partitions=len(parts))
 

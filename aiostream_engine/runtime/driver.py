@@ -22,6 +22,7 @@ from ..observe.events import (
     BatchInfo,
     BatchStarted,
     BatchSubmitted,
+    CircuitBroken,
     Event,
     InputInfo,
     OutputOperationCompleted,
@@ -33,6 +34,7 @@ from ..observe.redaction import redact
 from ..plan.graph import OutputNode
 from ..sources.base import BatchInput
 from ..types import BatchTime, OnError
+from .breaker import CircuitBreaker, Outcomes, Verdict, outcomes_of_batch
 from .commit import CommitProtocol
 from .inputs import Inputs
 from .machine import Batch, BatchMachine, BatchPhase, Commit, Halt, Instruction, Run
@@ -76,6 +78,7 @@ class StreamDriver:
     trigger: gives the ticks.
     set_batch: makes the code that follows belong to a batch (label, or None).
     emit: gets events.
+    breaker: stops a stream that gives up too many of its records.
     context: contextvars in which user code runs, as they were at start (row CTX-9).
     """
 
@@ -94,6 +97,7 @@ class StreamDriver:
         emit: Callable[[Event], None],
         context: Context,
         stop_when_finished: bool,
+        breaker: CircuitBreaker,
     ) -> None:
         self.inputs = inputs
         self._outputs = list(outputs)
@@ -111,6 +115,7 @@ class StreamDriver:
         self._emit = emit
         self._context = context
         self._stop_when_finished = stop_when_finished
+        self._breaker = breaker
         translator.zero_ms = trigger.zero_ms
         self._machine = BatchMachine(
             scheduler.batches_in_flight_max, scheduler.concurrent_batches, trigger.zero_ms
@@ -271,10 +276,14 @@ class StreamDriver:
 
     async def _run_batch(self, batch: Batch) -> None:
         inside_batch.set(True)
+        outcomes_of_batch.set(outcomes := Outcomes())
         self._set_batch(batch.time)
         over = self._done[batch.id]
         try:
             error = await self._process(batch)
+            verdict = self._judge(batch, outcomes)
+            if error is None and verdict.broken:
+                error = self._breaker.error(verdict)
             self._completed(batch, error)
             if error is not None:
                 self._fail(error, batch)
@@ -300,6 +309,16 @@ class StreamDriver:
             scheduling_delay_s=timing.started - timing.submitted,
         )
         self._emit(BatchStarted(self._now_ms(), timing.info))
+
+    def _judge(self, batch: Batch, outcomes: Outcomes) -> Verdict:
+        """What the records that were given up say of the stream."""
+        verdict = self._breaker.judge(outcomes)
+        timing = self._timings[batch.id]
+        given_up = outcomes.given_up.total()
+        timing.info = replace(timing.info, records_given_up=given_up, given_up_share=verdict.share)
+        if verdict.broken:
+            self._emit(CircuitBroken(self._now_ms(), verdict.step, verdict.given_up, verdict.tried))
+        return verdict
 
     async def _process(self, batch: Batch) -> Exception | None:
         """Run the outputs of a batch; gives what went wrong."""

@@ -20,6 +20,7 @@ from ..plan.nodes import Deferred, Node, Side, Source, walk_nodes
 from ..planner.programs import ProgramCache
 from ..planner.stages import JobPlan, PartitionPlan, Pending, Stage, plan_job
 from ..types import BlockRef
+from .breaker import outcomes_of_batch
 from .failures import error_of
 from .foregone import foregone_result
 from .state_registry import StateRegistry
@@ -41,8 +42,8 @@ class Materialiser(Protocol):
     def add_side(self, name: str, source: Source) -> None:
         """A further output of the node that resolves itself."""
 
-    def count(self, counters: dict[str, int]) -> None:
-        """Add to the engine's counters."""
+    def count(self, counters: dict[str, int], tried: Mapping[str, int]) -> None:
+        """Add to the engine's counters, and to the records that steps took which may give them up."""
 
     @property
     def directory(self) -> BlockDirectory:
@@ -210,9 +211,13 @@ class _Job:
         """A further output of the node that resolves itself, such as its dead letters."""
         self.sides[name] = source
 
-    def count(self, counters: dict[str, int]) -> None:
-        """Add to the engine's counters."""
-        self.runner.on_counters(counters)
+    def count(self, counters: dict[str, int], tried: Mapping[str, int]) -> None:
+        """Add to the engine's counters, and to the records that steps took which may give them up."""
+        if counters:
+            self.runner.on_counters(counters)
+        outcomes = outcomes_of_batch.get()
+        if outcomes is not None:
+            outcomes.add(tried, counters)
 
     @property
     def blocks_owned(self) -> int:
@@ -406,8 +411,8 @@ class _Execution:
             runner.stage_seconds += result.seconds
             if result.accumulators:
                 runner.on_accumulators(pickle.loads(result.accumulators))
-            if result.counters:
-                runner.on_counters(dict(result.counters))
+            if result.tried or result.counters:
+                self._job.count(dict(result.counters), result.tried)
             for use, directive, report in zip(
                 stage.partitions[index].states, task.states, result.states, strict=True
             ):

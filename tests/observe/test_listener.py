@@ -24,6 +24,7 @@ ALL = {
     "on_output_operation_completed": ev.OutputOperationCompleted(8, OUTPUT),
     "on_batch_completed": ev.BatchCompleted(9, BATCH),
     "on_ticks_coalesced": ev.TicksCoalesced(10, 2, 1.0),
+    "on_circuit_broken": ev.CircuitBroken(10, "parse", 9, 10),
     "on_rate_updated": ev.RateUpdated(11, 0, 100.0),
     "on_worker_lost": ev.WorkerLost(12, 0, "SIGKILL"),
     "on_streaming_stopped": ev.StreamingStopped(13),
