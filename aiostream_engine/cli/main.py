@@ -44,7 +44,7 @@ def build_app() -> typer.Typer:
     """The application with all its commands."""
     import typer
 
-    from . import checkpoint, demo, doctor, explain, feed, pyspark, run
+    from . import checkpoint, demo, doctor, explain, feed, kafka, pyspark, run
 
     app = typer.Typer(
         name="aiostream-engine",
@@ -78,4 +78,5 @@ def build_app() -> typer.Typer:
     # Options stop at the script: what follows is the script's.
     app.command(context_settings={"allow_interspersed_args": False})(pyspark.pyspark)
     app.add_typer(checkpoint.app, name="checkpoint")
+    app.add_typer(kafka.app, name="kafka")
     return app

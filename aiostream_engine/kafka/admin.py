@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import for_code
 
@@ -77,6 +78,23 @@ class KafkaAdmin:
         """Number of partitions by topic; without Kafka's internal topics."""
         found = await self._client.describe_topics()
         return {one["topic"]: len(one["partitions"]) for one in found if not one["is_internal"]}
+
+    async def bounds(self, topics: Iterable[str]) -> dict[tuple[str, int], tuple[int, int]]:
+        """First offset that is there and next one to be written, by topic and partition."""
+        counts = await self.topics()
+        partitions = [TopicPartition(name, n) for name in topics for n in range(counts.get(name, 0))]
+        if not partitions:
+            return {}
+        consumer = AIOKafkaConsumer(**await self._settings.client_options(), group_id=None)
+        async with consumer:
+            first = await consumer.beginning_offsets(partitions)
+            end = await consumer.end_offsets(partitions)
+        return {(p.topic, p.partition): (first[p], end[p]) for p in partitions}
+
+    async def committed(self, group: str) -> dict[tuple[str, int], int]:
+        """Offsets that a consumer group committed, by topic and partition."""
+        found = await self._client.list_consumer_group_offsets(group)
+        return {(p.topic, p.partition): entry.offset for p, entry in found.items() if entry.offset >= 0}
 
 
 def _check(errors: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
@@ -18,7 +20,7 @@ from ..errors import AiostreamError, ConfigurationError, SourceError
 from ..observe.redaction import redact
 from .settings import KafkaSettings
 
-__all__ = ["check_connection"]
+__all__ = ["check_connection", "client_errors_explained"]
 
 _NOT_OF_CREATE_CONN = ("bootstrap_servers", "retry_backoff_ms", "metadata_max_age_ms")
 
@@ -53,6 +55,15 @@ async def check_connection(settings: KafkaSettings) -> None:
             failures.append(_explained(address, settings, error))
     # What will never work before what may: an address that is down says nothing of the settings.
     raise next((f for f in failures if isinstance(f, ConfigurationError)), failures[0])
+
+
+@contextmanager
+def client_errors_explained() -> Iterator[None]:
+    """Turns errors of the client into :class:`SourceError` with what Kafka said."""
+    try:
+        yield
+    except KafkaError as error:
+        raise SourceError(f"Kafka: {redact(str(error))}") from error
 
 
 def _explained(address: str, settings: KafkaSettings, error: BaseException) -> AiostreamError:

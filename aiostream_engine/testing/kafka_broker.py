@@ -54,6 +54,7 @@ class LocalKafka:
     secure: add listeners with SASL (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, unsecured OAUTHBEARER) and
         TLS, for :attr:`user` and :attr:`password`; see :meth:`address`.
     brokers: how many, each a controller too. See :meth:`cluster`.
+    port: of the first broker's listener without security; 0 for any that is free.
     properties: settings of the brokers, by their Kafka names, over those for quick answers.
     directory: kept at the end; default: one in the system's temporary directory that is removed.
     Starts with :meth:`start` or ``with``. On Linux the brokers die with the process that started
@@ -68,6 +69,7 @@ class LocalKafka:
         *,
         secure: bool = False,
         brokers: int = 1,
+        port: int = 0,
         properties: Mapping[str, object] | None = None,
         directory: Path | None = None,
         artifact: KafkaArtifact | None = None,
@@ -77,6 +79,7 @@ class LocalKafka:
         self.directory = directory
         self._secure = secure
         self._brokers = brokers
+        self._port = port
         self._properties = dict(properties or {})
         self._nodes: list[BrokerProcess] = []
         self._listeners: list[Listeners] = []
@@ -103,7 +106,9 @@ class LocalKafka:
             except BaseException as error:
                 self.close()
                 taken = isinstance(error, KafkaUnavailableError) and "in use" in str(error)
-                if not taken or attempt == START_ATTEMPTS_MAX:  # else another program took a port meanwhile
+                if (
+                    not taken or self._port or attempt == START_ATTEMPTS_MAX
+                ):  # else another program took a port meanwhile
                     raise
         raise AssertionError("not reached")
 
@@ -113,7 +118,7 @@ class LocalKafka:
             self.directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         if self._secure:
             self._certificates = Certificates.make(self.directory / "certificates")
-        self._listeners = [Listeners(self._secure) for _ in range(self._brokers)]
+        self._listeners = [Listeners(self._secure, self._port if n == 0 else 0) for n in range(self._brokers)]
         self._nodes = [
             BrokerProcess(
                 self._artifact,

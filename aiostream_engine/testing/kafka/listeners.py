@@ -21,15 +21,18 @@ class Listeners:
 
     PLAIN has no security. PROXIED is announced to clients under the port ``PROXY``, for a proxy
     that a test puts there. With security: SASL (PLAIN, SCRAM and unsecured OAUTHBEARER on plain TCP),
-    TLS, MTLS (asks for a client certificate) and SASLTLS.
+    TLS, MTLS (asks for a client certificate) and SASLTLS. ``port`` is that of PLAIN, 0 for any.
     """
 
     secure: bool
+    port: int = 0
     ports: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [*self.protocols, "PROXY"]
         self.ports.update(zip(names, free_ports(len(names)), strict=True))
+        if self.port:
+            self.ports["PLAIN"] = self.port
 
     @property
     def protocols(self) -> dict[str, str]:
