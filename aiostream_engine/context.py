@@ -17,6 +17,7 @@ from .config import (
     QueueLimits,
     RetryPolicy,
     SchedulerConfig,
+    StateConfig,
 )
 from .context_sources import SourceMethods
 from .dstream import DStream
@@ -24,7 +25,7 @@ from .durable.files import Files
 from .engine import EngineContext, batch_of_task, pack
 from .errors import GraphError, LifecycleError, OptionError, UnpicklableError
 from .observe.bus import EventBus
-from .observe.events import Event, StreamingStarted, StreamingStopped
+from .observe.events import Event, InputInfo, StreamingStarted, StreamingStopped
 from .observe.health import Health, health_of
 from .observe.redaction import redact
 from .observe.statistics import StatisticsSnapshot, StreamStatistics
@@ -60,7 +61,8 @@ class StreamingContext(SourceMethods):
     interval: seconds from batch to batch; ticks fall on epoch multiples of it (row CTX-22).
     master: ``local`` (in this process), ``local[k]`` or ``local[*]`` (worker processes).
     engine: an :class:`EngineContext` to run on, which the caller starts and closes; by default the
-        stream has its own, made from ``master`` and ``pool``.
+        stream has its own, made from ``master``, ``pool`` and ``state``.
+    state: whether keyed state lies in memory or, with a cache, on disk.
     scheduler: trigger, batches in flight, missed ticks.
     queue: bounds of each source's queue. backpressure: rate control of receivers.
     circuit_breaker: which share of its records a step may give up before the stream stops.
@@ -85,6 +87,7 @@ class StreamingContext(SourceMethods):
         pool: PoolConfig | None = None,
         circuit_breaker: CircuitBreakerConfig | None = None,
         checkpoint: CheckpointConfig | str | None = None,
+        state: StateConfig | None = None,
         parallelism: int | None = None,
         stop_when_finished: bool = True,
         clock: Clock | None = None,
@@ -93,8 +96,10 @@ class StreamingContext(SourceMethods):
         self.scheduler = scheduler or SchedulerConfig()
         self.clock: Clock = clock or (engine.clock if engine else SystemClock())
         self._owns_engine = engine is None
+        if engine is not None and state is not None:
+            raise OptionError("state= belongs to the engine: give it to the EngineContext")
         self.engine = engine or EngineContext(
-            master, pool=pool, parallelism=parallelism, clock=self.clock, on_event=self._emit
+            master, pool=pool, state=state, parallelism=parallelism, clock=self.clock, on_event=self._emit
         )
         self._number = self.engine.new_stream()
         self._queue = queue or QueueLimits()
@@ -586,6 +591,19 @@ class StreamingContext(SourceMethods):
             interval_s=self.interval_ms / 1000,
             problem=self._session.writer.problem if self._session is not None else None,
         )
+
+    def batch_inputs(self) -> tuple[InputInfo, ...]:
+        """What each input gave to the batch that the calling code belongs to, with its metadata.
+
+        For functions of ``transform``, ``foreach_rdd`` and other outputs, at any point of the graph: the
+        offset ranges of a Kafka stream, the names of files (row KAF-5). Listeners find the same in their
+        events. Raises LifecycleError outside of a batch.
+        """
+        time = self.engine.current_batch
+        inputs = None if time is None or self._driver is None else self._driver.inputs_of(time)
+        if inputs is None:
+            raise LifecycleError("batch_inputs() is for code that runs as a part of a batch")
+        return inputs
 
     def explain(self, stage: str | None = None) -> str:
         """The stream graph as text, with the promise of each source -> output pair. Runs nothing.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .operators.kernels import kernel
@@ -10,6 +10,7 @@ from .types import OnError
 
 if TYPE_CHECKING:
     from .dstream import DStream
+    from .kafka.settings import KafkaSettings
     from .sources.actor import Actor, ActorSource
     from .sources.base import Source
     from .sources.custom import Receiver
@@ -145,6 +146,27 @@ class SourceMethods:
         from .sources.files import FileSource
 
         return self.from_source(FileSource(path, kind=kind, **options), name=name, on_error=on_error)
+
+    # -- Kafka ---------------------------------------------------------------------------------
+
+    def kafka_stream(
+        self,
+        bootstrap: str | Mapping[str, Any] | KafkaSettings,
+        topics: str | Iterable[str] | None = None,
+        *,
+        name: str | None = None,
+        on_error: OnError | str = OnError.FAIL,
+        **options: Any,
+    ) -> DStream[Any]:
+        """Records of Kafka topics, in ranges of offsets that a checkpoint can repeat (rows KAF-1 … KAF-14).
+
+        options: those of :class:`~aiostream_engine.sources.kafka.source.KafkaSource`, such as ``pattern``,
+            ``start``, ``stop``, ``projection``, ``value``, and settings of the connection.
+        on_error: what happens to a record that cannot be decoded; it has its topic, partition and offset.
+        """
+        from .sources.kafka.source import KafkaSource
+
+        return self.from_source(KafkaSource(bootstrap, topics, **options), name=name, on_error=on_error)
 
     # -- this process --------------------------------------------------------------------------
 

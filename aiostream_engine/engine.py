@@ -8,16 +8,16 @@ import itertools
 import operator
 import os
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, NoReturn, Self, TypeVar, cast
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast
+from weakref import WeakValueDictionary, finalize
 
 from .blocks.directory import BlockDirectory, LedgerStatistics
 from .blocks.formats import RECORDS_PER_PIECE, encode_records
 from .clock import Clock, SystemClock
-from .config import MIB, Master, PoolConfig
+from .config import MIB, Master, PoolConfig, StateConfig
 from .errors import ConfigurationError, GraphError, LifecycleError, OptionError, UnpicklableError
 from .executors.base import Executor, ExecutorStatistics
 from .executors.shared import Accumulator, Broadcast, broadcast_payload
@@ -30,6 +30,9 @@ from .rdd import RDD
 from .runtime.jobs import JobRunner
 from .runtime.state_registry import StateStatistics
 from .types import INLINE_BYTES_MAX, BlockRef
+
+if TYPE_CHECKING:
+    from .kafka.settings import KafkaSettings
 
 __all__ = ["EngineContext", "EngineStatistics", "batch_of_task"]
 
@@ -60,6 +63,7 @@ class EngineContext:
     master: ``local`` (in this process), ``local[k]`` or ``local[*]`` (k worker processes).
     parallelism: default number of partitions; by default the number of workers.
     pool: limits of the worker processes.
+    state: whether keyed state lies in memory or, with a cache, on disk.
     memory_bytes_max: beyond this many bytes of blocks in shared memory, new ones go to disk.
     spill_directory: where; the system's temporary directory by default.
     rules: the planner's rules; ``()`` switches optimisation off.
@@ -75,6 +79,7 @@ class EngineContext:
         *,
         parallelism: int | None = None,
         pool: PoolConfig | None = None,
+        state: StateConfig | None = None,
         memory_bytes_max: int = 2048 * MIB,
         spill_directory: str | None = None,
         rules: Sequence[Rule] = RULES,
@@ -88,6 +93,7 @@ class EngineContext:
         self.default_parallelism = parallelism or self.master.parallelism
         self.clock: Clock = clock or SystemClock()
         self._pool = pool or PoolConfig()
+        self._state = state or StateConfig()
         self._memory_bytes_max = memory_bytes_max
         self._spill_directory = spill_directory
         self._programs = ProgramCache(rules)
@@ -133,6 +139,7 @@ class EngineContext:
             self._merge_counters,
             self._memory_bytes_max,
         )
+        self._runner.states.config = self._state
         return self
 
     async def aclose(self) -> None:
@@ -346,6 +353,33 @@ class EngineContext:
             self,
             Source(name=name, format=format, format_args=format_args, parts=parts, partitions=len(parts)),
         )
+
+    # -- datasets from Kafka ---------------------------------------------------------------------
+
+    async def kafka_rdd(
+        self,
+        bootstrap: str | Mapping[str, Any] | KafkaSettings,
+        ranges: Iterable[tuple[str, int, int, int]],
+        **options: Any,
+    ) -> RDD[Any]:
+        """Records of given (topic, partition, start, stop), a partition for each (row KAF-12).
+
+        They are fetched now and held until the RDD and all made of it are gone, or the context closes.
+
+        options: ``projection``, ``key``, ``value``, ``isolation``, ``min_partitions``, ``lane`` and
+            settings of the connection, as of ``kafka_stream``.
+
+        Raises SourceError when a range is not in the log, or Kafka cannot be reached.
+        """
+        from .sources.kafka.dataset import fetch_dataset
+
+        content, source = await fetch_dataset(bootstrap, ranges, self.directory, options)
+        blocks = iter(content.blocks)
+        parts = tuple(tuple(itertools.islice(blocks, size)) for size in content.part_sizes)
+        node = Source(name=source.name, format=source.format, parts=parts, partitions=len(parts))
+        finalize(node, self.directory.ledger.release, content.blocks).atexit = False
+        rdd: RDD[Any] = RDD(self, node)
+        return rdd if source.converter is None else rdd.map(source.converter)
 
     # -- shared values ---------------------------------------------------------------------------
 

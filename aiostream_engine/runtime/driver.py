@@ -414,6 +414,13 @@ class StreamDriver:
         self._done.pop(batch.id - 1, None)
         return True
 
+    def inputs_of(self, time: int) -> tuple[InputInfo, ...] | None:
+        """What the inputs gave to a batch that is not committed yet; None for any other."""
+        for timing in self._timings.values():
+            if timing.info.batch_time == time:
+                return timing.info.inputs
+        return None
+
     async def previous_done(self, batch: Batch) -> None:
         """Return when the batch before ``batch`` is over; state is changed in order of batches."""
         event = self._done.get(batch.id - 1)

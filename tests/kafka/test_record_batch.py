@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -145,7 +147,7 @@ def test_pieces_end_at_batches_and_tile_the_offsets() -> None:
     assert len(pieces) > 2
     assert pieces[0].start == 0
     assert pieces[-1].stop == 100
-    assert all(a.stop == b.start for a, b in zip(pieces, pieces[1:], strict=False))
+    assert all(a.stop == b.start for a, b in itertools.pairwise(pieces))
 
 
 def test_bytes_are_not_copied_while_they_are_looked_at() -> None:
