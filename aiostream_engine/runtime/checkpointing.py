@@ -25,7 +25,7 @@ from .recovered import Recovered
 from .recovery import recover, step_of_state
 from .state_restoring import StateRestoring
 from .ticker import Tick
-from .translator import DatasetFactory, has_state
+from .translator import DatasetFactory, has_state, stored_state_id
 
 __all__ = ["CheckpointSession"]
 
@@ -104,7 +104,7 @@ class CheckpointSession:
 
     def _check_unknown(self, nodes: Sequence[StreamNode], inputs: Sequence[str]) -> None:
         recovered = self.recovered
-        states = {node.state_id for node in nodes if has_state(node)}
+        states = {stored_state_id(node) for node in nodes if has_state(node)}
         windows = {node.name for node in nodes if isinstance(node, WindowStream | InverseWindowStream)}
         steps = {step_of_state(state_id) for state_id in recovered.states.keys() - states}
         steps |= recovered.kept.keys() - windows
@@ -154,7 +154,7 @@ class CheckpointSession:
     ) -> None:
         """Put everything back as at the last commit, publish that again, and queue what was pending."""
         recovered = self.recovered
-        engine.runner.states.durable = True
+        engine.runner.states.make_durable(node.state_id for node in nodes if has_state(node))
         driver.translator.restore(recovered.commit.get("fired", {}), recovered.kept)
         states = StateRestoring(recovered, nodes, engine, driver)
         await states.restore()

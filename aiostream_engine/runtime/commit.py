@@ -19,7 +19,7 @@ from .machine import Batch
 from .records import FrozenBatch, FrozenInput, Position, StateChange, plain
 from .sink_driver import SinkDriver
 from .state_registry import StateRegistry
-from .translator import Translator, has_state
+from .translator import Translator, has_state, stored_state_id
 
 __all__ = ["CommitProtocol"]
 
@@ -53,6 +53,7 @@ class CommitProtocol:
         self._clock = {"zero_ms": zero_ms, "interval_ms": interval_ms}
         self._written: dict[str, Any] = {}  # the last position of each input that was handed to the journal
         self._keepers = {node.state_id: node for node in translator.nodes if has_state(node)}
+        self._state_ids = {stored_state_id(node): name for name, node in self._keepers.items()}
 
     def begin(self, batch: Batch, contents: Sequence[BatchInput]) -> None:
         """Freeze the content of a batch; costs nothing without a journal.
@@ -150,8 +151,9 @@ class CommitProtocol:
 
     async def _write(self, writer: CheckpointWriter, batch: Batch) -> None:
         for state_id, partition in writer.overdue_chains():
-            self._states.rewrite(state_id, partition, batch.time)
-        changes = self._states.take_changes(batch.time)
+            if state_id in self._state_ids:
+                self._states.rewrite(self._state_ids[state_id], partition, batch.time)
+        changes = self._states.take_changes(batch.time, self._keepers.keys())
         content = {
             **self._clock,
             "fired": self._translator.fired(),
@@ -168,7 +170,8 @@ class CommitProtocol:
     def _described(self, change: StateChange) -> StateChange:
         node = self._keepers[change.state_id]
         hashed = isinstance(node.partitioner, HashPartitioner)
-        return change._replace(schema=node.schema if isinstance(node, StateStream) else 1, hashed=hashed)
+        schema = node.schema if isinstance(node, StateStream) else 1
+        return change._replace(state_id=stored_state_id(node), schema=schema, hashed=hashed)
 
     async def abort(self, batch: Batch) -> None:
         """Throw away what a failed batch staged."""

@@ -373,7 +373,9 @@ class _Execution:
         runner = self._job.runner
         states = tuple(
             runner.states.directive(
-                use, volatile=runner.executor.volatile_workers or runner.states.durable, restore=restore
+                use,
+                volatile=runner.executor.volatile_workers or runner.states.is_durable(use.state_id),
+                restore=restore,
             )
             for use in plan.states
         )

@@ -6,7 +6,7 @@ blocks in shared memory, a snapshot and the changes after it, so that a worker m
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..blocks.directory import BlockLedger
@@ -72,7 +72,21 @@ class StateRegistry:
         self._partitions: dict[tuple[str, int], _Partition] = {}
         self.dropped: tuple[str, ...] = ()
         self._changes: list[StateChange] = []
-        self.durable = False
+        self._durable: set[str] = set()
+        self.config = StateConfig()
+
+    def make_durable(self, state_ids: Iterable[str]) -> None:
+        """Keep what batches change in these states for :meth:`take_changes`."""
+        self._durable.update(state_ids)
+
+    def is_durable(self, state_id: str) -> bool:
+        """True when the changes of a state are kept for a journal."""
+        return state_id in self._durable
+
+    @property
+    def changes_waiting(self) -> int:
+        """Changes kept for a journal and not taken yet."""
+        return len(self._changes)
 
     def directive(self, use: StateUse, *, volatile: bool, restore: bool = False) -> StateDirective:
         """What a task has to do with its partition.
@@ -118,7 +132,7 @@ class StateRegistry:
             partition.replaced = None
         partition.wrote = report.block is not None
         if report.block is not None:
-            if self.durable:
+            if use.state_id in self._durable:
                 self._note(use, report, first=report.is_snapshot or not partition.chain)
             self._extend(partition, report.block, report.is_snapshot)
         partition.version, partition.batch = report.version, use.batch
@@ -164,10 +178,17 @@ class StateRegistry:
         self._ledger.retain([report.block])
         self._changes.append(change)
 
-    def take_changes(self, batch: int) -> list[StateChange]:
-        """The blocks that batches up to ``batch`` (a label) added to chains; to be released after use."""
-        taken = [change for change in self._changes if change.batch <= batch]
-        self._changes = [change for change in self._changes if change.batch > batch]
+    def take_changes(self, batch: int, state_ids: Container[str]) -> list[StateChange]:
+        """The blocks that batches up to ``batch`` (a label) added to chains of a stream's states.
+
+        To be released after use. Streams that share an engine have labels in common, but no state.
+        """
+        taken: list[StateChange] = []
+        left: list[StateChange] = []
+        for change in self._changes:
+            is_due = change.batch <= batch and change.state_id in state_ids
+            (taken if is_due else left).append(change)
+        self._changes = left
         return taken
 
     def release_changes(self, changes: list[StateChange]) -> None:
@@ -239,13 +260,18 @@ class StateRegistry:
         }
 
     def drop(self, state_ids: Collection[str]) -> None:
-        """Forget states whose stream has ended; workers hear of it with their next tasks."""
+        """Forget states, which may be seeded anew; workers hear of it with their next tasks."""
         self.dropped = (*self.dropped, *sorted(state_ids))[-DROPPED_MAX:]
         for key in [key for key in self._partitions if key[0] in state_ids]:
             partition = self._partitions.pop(key)
             self._ledger.release([*partition.chain, *(partition.replaced or ())])
         self.release_changes([change for change in self._changes if change.state_id in state_ids])
         self._changes = [change for change in self._changes if change.state_id not in state_ids]
+
+    def end(self, state_ids: Collection[str]) -> None:
+        """Forget states for good: their stream has ended."""
+        self.drop(state_ids)
+        self._durable.difference_update(state_ids)
 
     def is_current(self, state_id: str, partition: int, batch: int) -> bool:
         """True when the partition has been brought to ``batch``."""

@@ -17,8 +17,8 @@ from ..types import BlockRef
 from .driver import StreamDriver
 from .recovered import Layout, Recovered, StateChains
 from .recovery import step_of_state
-from .state_migration import dealt_anew, migrated
-from .translator import DatasetFactory, has_state
+from .state_migration import Change, Lookup, NewStore, dealt_anew, migrated
+from .translator import DatasetFactory, has_state, stored_state_id
 
 __all__ = ["StateRestoring"]
 
@@ -45,7 +45,7 @@ class StateRestoring:
         """Hand all chains to the registry. Raises GraphError and ConfigurationError where that cannot be."""
         layout = self._layout()
         for node in self._keepers:
-            found = self.recovered.states.get(node.state_id)
+            found = self.recovered.states.get(stored_state_id(node))
             if found is not None:
                 await self._restore(node, found, layout.steps[node.name])
 
@@ -62,7 +62,7 @@ class StateRestoring:
             last = recovered.pending[-1].layout
             layout = Layout(last.parallelism, {**layout.steps, **last.steps})
         for node in self._keepers:
-            found = recovered.states.get(node.state_id)
+            found = recovered.states.get(stored_state_id(node))
             if not isinstance(node.partitioner, HashPartitioner) or (found and not found.hashed):
                 layout.steps[node.name] = node.partitioner.partitions
         layout.steps = {name: count for name, count in layout.steps.items() if name in own.steps}

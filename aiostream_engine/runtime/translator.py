@@ -46,7 +46,7 @@ from .machine import Batch
 from .records import KeptBlock
 from .recovered import KeptPart, Layout
 
-__all__ = ["Dataset", "DatasetFactory", "Translator", "has_state"]
+__all__ = ["Dataset", "DatasetFactory", "Translator", "has_state", "stored_state_id"]
 
 
 class Dataset(Protocol):
@@ -411,7 +411,7 @@ class Translator:
         runner = self._factory.runner
         runner.drop(self._marked)  # of a batch that failed half-way
         self._marked.clear()
-        runner.states.drop(
+        runner.states.end(
             {node.state_id for node in self.nodes if isinstance(node, StateStream | InverseWindowStream)}
         )
 
@@ -494,6 +494,14 @@ def _state_node(
 def has_state(node: StreamNode) -> TypeGuard[StateStream | InverseWindowStream]:
     """True of a stream that keeps a keyed state."""
     return isinstance(node, StateStream | InverseWindowStream)
+
+
+def stored_state_id(node: StateStream | InverseWindowStream) -> str:
+    """What a checkpoint calls a state; unlike ``state_id`` it does not tell streams of one engine apart.
+
+    Each of these has a directory of its own, and may be the only stream of the engine that it restarts on.
+    """
+    return f"state of {node.name}"
 
 
 def _shared(nodes: Sequence[StreamNode], outputs: Sequence[OutputNode]) -> set[int]:
