@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .config import QueueLimits as QueueLimits
     from .config import RetryPolicy as RetryPolicy
     from .config import SchedulerConfig as SchedulerConfig
+    from .config import StateConfig as StateConfig
     from .context import StreamingContext as StreamingContext
     from .dstream import DStream as DStream
     from .engine import EngineContext as EngineContext
@@ -55,6 +56,7 @@ _ROOM_OF = {
     "RetryPolicy": "config",
     "SchedulerConfig": "config",
     "State": "state.handle",
+    "StateConfig": "config",
     "StepError": "errors",
     "StorageLevel": "types",
     "StreamingContext": "context",

@@ -18,6 +18,7 @@ __all__ = [
     "QueueLimits",
     "RetryPolicy",
     "SchedulerConfig",
+    "StateConfig",
 ]
 
 KIB = 1024

@@ -11,7 +11,7 @@ import errno
 import itertools
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..errors import BlocksReleasedError, StorageError
 from ..types import BlockRef
@@ -88,7 +88,21 @@ class BlockWriter:
                 f"{self.spill_directory}: {error}; free space or set spill_directory"
             ) from error
 
-    def _write_in(self, directory: str, parts: Sequence[bytes | memoryview]) -> str:
+    def write_on_disk(self, parts: Iterable[bytes | memoryview]) -> tuple[str, list[int]]:
+        """Store ``parts`` in a new file on disk as they come; gives its path and their sizes.
+
+        Raises StorageError when the disk has no room; what ``parts`` raises passes, and leaves no file.
+        """
+        sizes: list[int] = []
+        try:
+            return self._write_in(self.spill_directory, _noting_sizes(parts, sizes)), sizes
+        except OSError as error:
+            raise StorageError(
+                f"cannot write a block of {sum(sizes)} bytes or more in {self.spill_directory}: {error}; "
+                "free space or set spill_directory"
+            ) from error
+
+    def _write_in(self, directory: str, parts: Iterable[bytes | memoryview]) -> str:
         path = os.path.join(directory, f"{self._prefix}-{next(self._numbers):x}")
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -106,3 +120,9 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _noting_sizes(parts: Iterable[bytes | memoryview], sizes: list[int]) -> Iterable[bytes | memoryview]:
+    for part in parts:
+        sizes.append(len(part))
+        yield part

@@ -167,7 +167,6 @@ def export(
 def _entries(path: str, wanted: str | None) -> Iterator[str]:
     import msgspec
 
-    from ..blocks.storage import read_bytes
     from ..runtime.recovery import recover, step_of_state
     from ..state.store import MemoryStore
 
@@ -183,7 +182,7 @@ def _entries(path: str, wanted: str | None) -> Iterator[str]:
         if wanted not in (None, name):
             continue
         for partition, chain in sorted(found.chains.items()):
-            store = MemoryStore.restore((read_bytes(block) for block in chain.blocks), chain.version)
+            store = MemoryStore.restore(chain.blocks, chain.version)
             for key, value in store.entries.items():
                 entry = {"state": name, "partition": partition, "key": key, "value": value}
                 yield encoder.encode(entry).decode()

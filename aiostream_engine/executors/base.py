@@ -45,6 +45,8 @@ class StateDirective(NamedTuple):
     (a snapshot and the changes after it), or answers ``state_missing`` when that is None.
     A worker that holds ``target`` already does not update again.
     changelog: write the touched keys as a block; snapshot: write the whole partition as a block.
+    memory_bytes_max: the most that all states of the worker take in memory, the rest on disk; 0 keeps
+        this one in memory as a whole.
     """
 
     state_id: str
@@ -54,15 +56,24 @@ class StateDirective(NamedTuple):
     restore: tuple[BlockRef, ...] | None = None
     changelog: bool = False
     snapshot: bool = False
+    memory_bytes_max: int = 0
 
 
 class StateReport(NamedTuple):
-    """What became of a :class:`StateDirective`: the version held now, and the block that was written."""
+    """What became of a :class:`StateDirective`: the version held now, and the block that was written.
+
+    cache_bytes, disk_bytes: what it takes, of a state on disk. hits, misses: keys that were asked for
+        and found in the cache, or looked for on disk; since the worker has it.
+    """
 
     version: int
     block: BlockRef | None
     is_snapshot: bool
     keys: int
+    cache_bytes: int = 0
+    disk_bytes: int = 0
+    hits: int = 0
+    misses: int = 0
 
 
 class Task(NamedTuple):

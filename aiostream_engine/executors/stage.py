@@ -15,8 +15,7 @@ from typing import Any
 
 from ..blocks.formats import RECORDS_PER_PIECE, count_lines, encode_records, read_chunks, text_chunks
 from ..blocks.pickling import dumps
-from ..blocks.storage import read_bytes
-from ..errors import AiostreamError, BadKeyError
+from ..errors import AiostreamError, BadKeyError, StorageError, UnpicklableError
 from ..operators.codegen import DROP, Compiled, compile_stage
 from ..operators.expressions import apply
 from ..operators.partitioners import Partitioner, RoundRobin
@@ -33,7 +32,7 @@ from ..operators.structure import (
     Terminal,
 )
 from ..state.specs import StateFailure, StateSpecification
-from ..state.store import MemoryStore
+from ..state.store import Changes, MemoryStore
 from ..types import INLINE_BYTES_MAX, BlockRef, DeadLetter, OnError
 from .base import StateDirective, StateReport, Task, TaskResult
 from .probe import NotRepeatable
@@ -360,29 +359,31 @@ class TaskRuntime:
     def state(self, number: int, spec: StateSpecification, inputs: Sequence[Iterable[Any]]) -> Iterable[Any]:
         """Bring a keyed state to the batch, report it, and give what the step yields."""
         directive = self.task.states[number]
-        store = self._store(directive, spec)
+        step = self.task.params["state_steps"][number]
+        store = self._store(directive, spec, step)
         changes = None
         block = None
         if store.version != directive.target:
             try:
                 changes = spec.update(store, inputs, self.task.batch or 0)
             except StateFailure as failure:
-                cause = failure.__cause__ or failure
-                step = self.task.params["state_steps"][number]
-                record = bounded_repr(failure.record)
-                raise FailureSignal(describe(cause, step, kind="user", record=record)) from cause
+                raise _failed_state(failure, step) from failure.__cause__
             store.apply(changes, directive.target)
         if directive.snapshot:
-            block = self._block(store.snapshot(), len(store.entries))
+            block = self._state_block(store, store.snapshot_block(), step)
         elif directive.changelog and changes is not None and not changes.empty:
-            block = self._block(changes.dump(), -1)
-        self._states.append(StateReport(store.version, block, directive.snapshot, len(store.entries)))
+            block = self._state_block(store, store.changes_block(changes), step, changes)
+        if changes is not None:
+            changes.clear()
+        keys = len(store.entries)
+        self._states.append(StateReport(store.version, block, directive.snapshot, keys, *store.usage))
         return spec.output(store, changes)
 
-    def _store(self, directive: StateDirective, spec: StateSpecification) -> MemoryStore:
+    def _store(self, directive: StateDirective, spec: StateSpecification, step: str) -> MemoryStore:
         name = (directive.state_id, directive.partition)
         store: MemoryStore | None = self.environment.states.get(name)
-        if store is not None:
+        broken = None if store is None else store.failure
+        if store is not None and broken is None:
             if store.version == directive.base:
                 return store
             if store.version == directive.target and not spec.mapped:
@@ -390,14 +391,55 @@ class TaskRuntime:
             if store.can_roll_back_to(directive.base):
                 store.rollback()
                 return store
-        if directive.restore is not None:
-            store = MemoryStore.restore((read_bytes(ref) for ref in directive.restore), directive.base)
-        elif directive.base == 0:
-            store = MemoryStore()
-        else:
+        if broken is not None and directive.restore == ():
+            raise broken  # there is no chain, so an empty state would pass for what is lost
+        if directive.restore is None and directive.base > 0:
             raise StateMissing
-        self.environment.states[name] = store
-        return store
+        self.environment.states.pop(name, None)  # its memory and its file are free before the next one grows
+        del store
+        new = self._new_store(directive, step)
+        if directive.restore is not None:
+            new.load(directive.restore)
+            new.version = directive.base
+        self.environment.states[name] = new
+        return new
+
+    def _new_store(self, directive: StateDirective, step: str) -> MemoryStore:
+        if not directive.memory_bytes_max:
+            return MemoryStore()
+        from ..state.budget import Budget
+        from ..state.disk_store import DiskStore
+
+        environment = self.environment
+        if environment.state_budget is None:
+            environment.state_budget = Budget(directive.memory_bytes_max)
+        return DiskStore(environment.writer.spill_directory, environment.state_budget, step)
+
+    def _state_block(
+        self, store: MemoryStore, parts: Iterable[bytes], step: str, changes: Changes | None = None
+    ) -> BlockRef:
+        try:
+            if not store.on_disk:
+                (payload,) = parts
+                return self._block(payload, -1)
+            return self._block_on_disk(parts)
+        except AiostreamError:
+            raise
+        except Exception as error:
+            pairs = store.entries.items() if changes is None else changes.changed.items()
+            culprit = next((pair for pair in pairs if not _picklable(pair)), None)
+            record = bounded_repr(culprit)
+            raise FailureSignal(describe(error, step, kind="unpicklable", record=record)) from error
+
+    def _block_on_disk(self, parts: Iterable[bytes]) -> BlockRef:
+        first, size, rest = [], 0, iter(parts)
+        for part in rest:
+            first.append(part)
+            size += len(part)
+            if size > INLINE_BYTES_MAX:
+                path, sizes = self.environment.writer.write_on_disk(itertools.chain(first, rest))
+                return BlockRef("pickle", None, path, 0, sum(sizes), -1)
+        return BlockRef("pickle", b"".join(first), records=-1)
 
     # -- the result ------------------------------------------------------------------------
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import heapq
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..blocks.storage import read_bytes
 from ..errors import ConfigurationError
 from ..state.store import MemoryStore
 from ..types import BlockRef
 
-__all__ = ["Lookup", "dealt_anew", "migrated"]
+__all__ = ["Change", "Lookup", "NewStore", "dealt_anew", "migrated"]
 
 Lookup = Callable[[Any], int]
+NewStore = Callable[[], MemoryStore]
 Change = Callable[[Any, Any], Any]
 
 
@@ -27,36 +29,37 @@ def dealt_anew(
     partitions: int,
     lookup: Lookup,
     change: Change | None = None,
-) -> list[bytes]:
-    """A state's partitions as snapshots over another number of partitions (scenario H7); blocking.
+    new_store: NewStore = MemoryStore,
+) -> list[MemoryStore]:
+    """A state's partitions over another number of partitions (scenario H7); blocking.
 
     change: gives the new state of a key, None to drop it (scenario H4).
     Raises ConfigurationError when what is stored cannot be loaded, or ``change`` raises.
     """
-    stores = [MemoryStore() for _ in range(partitions)]
-    for chain in chains:
-        whole = _loaded(step, chain)
+    stores = [new_store() for _ in range(partitions)]
+    wholes = [_loaded(step, chain, new_store()) for chain in chains]
+    for whole in wholes:
         for key, state in whole.entries.items():
             new = state if change is None else _changed(step, change, key, state)
-            if new is None and change is not None:
-                continue
-            store = stores[lookup(key)]
-            store.entries[key] = new
-            if key in whole.touched:
-                store.touched[key] = whole.touched[key]
-    for store in stores:
-        store.touched = dict(sorted(store.touched.items(), key=lambda item: item[1]))
-    return [store.snapshot() for store in stores]
+            if new is not None or change is None:
+                stores[lookup(key)].entries[key] = new
+    times = [whole.touched.items() for whole in wholes]  # each has the oldest first
+    for key, at in heapq.merge(*times, key=operator.itemgetter(1)):
+        store = stores[lookup(key)]
+        if key in store.entries:
+            store.touched[key] = at
+    return stores
 
 
-def _loaded(step: str, chain: Sequence[BlockRef]) -> MemoryStore:
+def _loaded(step: str, chain: Sequence[BlockRef], store: MemoryStore) -> MemoryStore:
     try:
-        return MemoryStore.restore((read_bytes(block) for block in chain), 0)
+        store.load(chain)
     except (AttributeError, ImportError) as error:
         raise ConfigurationError(
             f"the state of step {step!r} cannot be loaded: {error}. Classes that it holds must be found "
             "under their old names"
         ) from error
+    return store
 
 
 def _changed(step: str, change: Change, key: Any, state: Any) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..blocks.directory import BlockLedger
+from ..config import StateConfig
 from ..errors import BlocksReleasedError
 from ..executors.base import StateDirective, StateReport
 from ..planner.stages import StateUse
@@ -40,6 +41,10 @@ class _Partition:
     changes_bytes: int = 0
     wrote: bool = False
     partitions: int = 0
+    cache_bytes: int = 0
+    disk_bytes: int = 0
+    hits: int = 0
+    misses: int = 0
 
     @property
     def wants_snapshot(self) -> bool:
@@ -56,12 +61,20 @@ class _Partition:
 
 @dataclass(frozen=True, slots=True)
 class StateStatistics:
-    """Size of one keyed state; chain figures are what a lost worker would cost to rebuild."""
+    """Size of one keyed state; chain figures are what a lost worker would cost to rebuild.
+
+    cache_bytes, disk_bytes: what it takes as of its last batches, of a state on disk; 0 in memory.
+    hits, misses: keys that were found in the cache, or looked for on disk, since the worker has them.
+    """
 
     state_id: str
     keys: int
     chain_blocks: int
     chain_bytes: int
+    cache_bytes: int = 0
+    disk_bytes: int = 0
+    hits: int = 0
+    misses: int = 0
 
 
 class StateRegistry:
@@ -117,12 +130,15 @@ class StateRegistry:
             tuple(chain) if restore else None,
             changelog=volatile and base != target,
             snapshot=volatile and base != target and partition.wants_snapshot,
+            memory_bytes_max=self.config.memory_bytes_max if self.config.on_disk else 0,
         )
 
     def report(self, use: StateUse, directive: StateDirective, report: StateReport) -> None:
         """A task finished: its version is the one that counts."""
         partition = self._partitions[use.state_id, use.partition]
         partition.keys, partition.partitions = report.keys, use.partitions
+        partition.cache_bytes, partition.disk_bytes = report.cache_bytes, report.disk_bytes
+        partition.hits, partition.misses = report.hits, report.misses
         if directive.base == directive.target:
             return
         if partition.version == directive.target:
@@ -282,8 +298,15 @@ class StateRegistry:
         """Sizes, by state."""
         totals: dict[str, list[int]] = {}
         for (state_id, _), entry in self._partitions.items():
-            total = totals.setdefault(state_id, [0, 0, 0])
-            total[0] += entry.keys
-            total[1] += len(entry.chain)
-            total[2] += sum(ref.size for ref in entry.chain)
+            figures = (
+                entry.keys,
+                len(entry.chain),
+                sum(ref.size for ref in entry.chain),
+                entry.cache_bytes,
+                entry.disk_bytes,
+                entry.hits,
+                entry.misses,
+            )
+            total = totals.setdefault(state_id, [0] * len(figures))
+            totals[state_id] = [sum(pair) for pair in zip(total, figures, strict=True)]
         return [StateStatistics(state_id, *total) for state_id, total in totals.items()]

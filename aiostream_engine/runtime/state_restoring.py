@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..blocks.directory import BlockDirectory
 from ..blocks.storage import read_bytes
 from ..errors import GraphError
 from ..operators.partitioners import HashPartitioner
 from ..plan.graph import InverseWindowStream, StateStream, StreamNode
+from ..state.budget import Budget
+from ..state.disk_store import DiskStore
+from ..state.store import MemoryStore
 from ..types import BlockRef
 from .driver import StreamDriver
 from .recovered import Layout, Recovered, StateChains
@@ -85,25 +89,41 @@ class StateRestoring:
         if not isinstance(node.partitioner, HashPartitioner):
             lookup = node.partitioner.lookup()
         chains = [chain.blocks for chain in found.chains.values()]
-        payloads = await asyncio.to_thread(dealt_anew, node.name, chains, partitions, lookup, change)
-        await self._seed(node, payloads, 1, self.recovered.time)
+        stores = await self._dealt(node, chains, partitions, lookup, change)
+        await self._seed(node, stores, 1, self.recovered.time)
 
     async def _hand_over(self, node: Keeper, found: StateChains) -> None:
         """The chains as they are, in blocks of our own: the journal may drop its segments."""
         runner = self.engine.runner
         for index, chain in found.chains.items():
-            blocks = await asyncio.to_thread(_copied, chain.blocks, runner.directory)
+            on_disk = runner.states.config.on_disk
+            blocks = await asyncio.to_thread(_copied, chain.blocks, runner.directory, on_disk=on_disk)
             runner.directory.ledger.retain(blocks)
             time = self.recovered.time
             runner.states.seed(node.state_id, index, found.partitions, chain.version, time, blocks)
 
-    async def _seed(self, node: Keeper, payloads: Sequence[bytes], version: int, time: int) -> None:
+    async def _dealt(
+        self,
+        node: Keeper,
+        chains: Sequence[Sequence[BlockRef]],
+        partitions: int,
+        lookup: Lookup,
+        change: Change | None = None,
+    ) -> list[MemoryStore]:
         runner = self.engine.runner
-        for index, payload in enumerate(payloads):
-            path, _ = await asyncio.to_thread(runner.directory.writer.write, [payload])
-            block = BlockRef("pickle", None, path, 0, len(payload))
+        config = runner.states.config
+        new_store: NewStore = MemoryStore
+        if config.on_disk:
+            budget = Budget(config.memory_bytes_max)
+            new_store = functools.partial(DiskStore, runner.directory.spill_path, budget, node.name)
+        return await asyncio.to_thread(dealt_anew, node.name, chains, partitions, lookup, change, new_store)
+
+    async def _seed(self, node: Keeper, stores: Sequence[MemoryStore], version: int, time: int) -> None:
+        runner = self.engine.runner
+        for index, store in enumerate(stores):
+            block = await asyncio.to_thread(_snapshot, store, runner.directory)
             runner.directory.ledger.retain([block])
-            runner.states.seed(node.state_id, index, len(payloads), version, time, [block], write=True)
+            runner.states.seed(node.state_id, index, len(stores), version, time, [block], write=True)
 
     # -- from one layout to another ------------------------------------------------------------
 
@@ -130,20 +150,34 @@ class StateRestoring:
             return
         _log.info("the state of step %s is dealt over %d partitions, was %d", node.name, partitions, before)
         blocks, lookup = [chain for _, chain in chains.values()], node.partitioner.lookup()
-        payloads = await asyncio.to_thread(dealt_anew, node.name, blocks, partitions, lookup)
+        stores = await self._dealt(node, blocks, partitions, lookup)
         # Above any version that a worker may hold of a partition with the same number.
         version = 2 + max(version for version, _ in chains.values())
         states.drop([node.state_id])
-        await self._seed(node, payloads, version, self.driver.last_time)
+        await self._seed(node, stores, version, self.driver.last_time)
 
 
-def _copied(blocks: Sequence[BlockRef], directory: BlockDirectory) -> list[BlockRef]:
-    payloads: list[Any] = [read_bytes(block) for block in blocks]
-    path, offsets = directory.writer.write(payloads)
+def _copied(blocks: Sequence[BlockRef], directory: BlockDirectory, *, on_disk: bool) -> list[BlockRef]:
+    payloads = map(read_bytes, blocks)
+    if on_disk:
+        path, sizes = directory.writer.write_on_disk(payloads)
+    else:
+        parts = list(payloads)
+        path, sizes = directory.writer.write(parts)[0], [len(part) for part in parts]
+    offsets = itertools.accumulate(sizes, initial=0)
     return [
-        BlockRef("pickle", None, path, offset, len(payload))
-        for offset, payload in zip(offsets, payloads, strict=True)
+        BlockRef("pickle", None, path, offset, size) for offset, size in zip(offsets, sizes, strict=False)
     ]
+
+
+def _snapshot(store: MemoryStore, directory: BlockDirectory) -> BlockRef:
+    parts = store.snapshot_block()
+    if store.on_disk:
+        path, sizes = directory.writer.write_on_disk(parts)
+    else:
+        (payload,) = parts
+        path, sizes = directory.writer.write([payload])[0], [len(payload)]
+    return BlockRef("pickle", None, path, 0, sum(sizes))
 
 
 def _lies_by_hash(node: Keeper, found: StateChains) -> bool:

@@ -7,13 +7,13 @@ run again.
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ..blocks.pickling import dumps
-from ..errors import CorruptionError
+from ..errors import AiostreamError, CorruptionError
+from .pieces import StatePayload, read_pieces
 
 __all__ = ["Changes", "MemoryStore"]
 
@@ -28,9 +28,9 @@ class Changes:
     mapped: records that the step yields, where these are not the state itself.
     """
 
-    changed: dict[Any, Any] = field(default_factory=dict)
+    changed: MutableMapping[Any, Any] = field(default_factory=dict)
     removed: list[Any] = field(default_factory=list)
-    touched: dict[Any, int] = field(default_factory=dict)
+    touched: MutableMapping[Any, int] = field(default_factory=dict)
     mapped: list[Any] = field(default_factory=list)
 
     @property
@@ -42,19 +42,47 @@ class Changes:
         """The changes as a block of the changelog."""
         return dumps(("changes", self.changed, self.removed, self.touched))
 
+    def clear(self) -> None:
+        """Free what has been applied and written; what the step yields stays."""
+        self.changed.clear()
+        self.touched.clear()
+
 
 class MemoryStore:
     """Key -> value, with a version and the times of last touch in order, oldest first."""
 
     __slots__ = ("_undo", "_undo_touched", "_undo_version", "entries", "touched", "version")
 
+    on_disk: ClassVar[bool] = False
+    """True when blocks of it belong on disk too, since they need not fit in memory."""
+
     def __init__(self, version: int = 0) -> None:
-        self.entries: dict[Any, Any] = {}
-        self.touched: dict[Any, int] = {}
+        self.entries: MutableMapping[Any, Any] = {}
+        self.touched: MutableMapping[Any, int] = {}
         self.version = version
-        self._undo: dict[Any, Any] | None = None
-        self._undo_touched: dict[Any, int | None] = {}
+        self._undo: MutableMapping[Any, Any] | None = None
+        self._undo_touched: MutableMapping[Any, Any] = {}
         self._undo_version = -1
+
+    @property
+    def failure(self) -> AiostreamError | None:
+        """Why it cannot be used any more."""
+        return None
+
+    @property
+    def usage(self) -> tuple[int, int, int, int]:
+        """Bytes in a cache and on disk; keys that were found in the cache, and those that were not."""
+        return 0, 0, 0, 0
+
+    # -- a batch -------------------------------------------------------------------------------
+
+    def changes(self) -> Changes:
+        """Changes to be filled; those of the batch before are not needed any more."""
+        return Changes()
+
+    def scratch(self) -> MutableMapping[Any, Any]:
+        """An empty mapping for what a step works out in one batch."""
+        return {}
 
     def apply(self, changes: Changes, version: int) -> None:
         """Make ``changes`` true; the version before can be brought back by :meth:`rollback`."""
@@ -97,22 +125,39 @@ class MemoryStore:
             self.touched = dict(sorted(self.touched.items(), key=lambda item: item[1]))
         self.version, self._undo = self._undo_version, None
 
+    # -- blocks --------------------------------------------------------------------------------
+
+    def changes_block(self, changes: Changes) -> Iterable[bytes]:
+        """The parts of a block of the changelog."""
+        return [changes.dump()]
+
+    def snapshot_block(self) -> Iterable[bytes]:
+        """The parts of a block that holds the whole partition."""
+        return [self.snapshot()]
+
     def snapshot(self) -> bytes:
         """The whole partition as a block."""
         return dumps(("snapshot", self.entries, self.touched))
 
-    @classmethod
-    def restore(cls, payloads: Iterable[bytes | memoryview], version: int) -> MemoryStore:
-        """Rebuild from a chain of blocks: at most one snapshot, first, then changes in order."""
-        store = cls(version)
+    def load(self, payloads: Iterable[StatePayload]) -> None:
+        """Replay a chain of blocks: at most one snapshot, first, then changes in order."""
         for payload in payloads:
-            kind, *content = pickle.loads(payload)
-            if kind == "snapshot":
-                store.entries, store.touched = content
-            elif kind == "changes":
-                store._replay(*content)
-            else:
-                raise CorruptionError(f"a state block of unknown kind {kind!r}")
+            for kind, *content in read_pieces(payload):
+                if kind == "snapshot":
+                    self._take(*content)
+                elif kind in ("changes", "piece"):
+                    self._replay(*content)
+                else:
+                    raise CorruptionError(f"a state block of unknown kind {kind!r}")
+
+    def _take(self, entries: dict[Any, Any], touched: dict[Any, int]) -> None:
+        self.entries, self.touched = entries, touched
+
+    @classmethod
+    def restore(cls, payloads: Iterable[StatePayload], version: int) -> MemoryStore:
+        """Rebuild in memory from a chain of blocks."""
+        store = MemoryStore(version)
+        store.load(payloads)
         return store
 
 

@@ -1,0 +1,287 @@
+"""A dict whose cold part lies in a file, with the order and the equality of a dict."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import pickle
+from collections import OrderedDict
+from collections.abc import ItemsView, Iterable, Iterator, MutableMapping
+from typing import Any
+
+from ..blocks.pickling import dumps
+from ..errors import UnpicklableError
+from .budget import Budget
+from .scratch import Row, ScratchFile
+from .sizes import estimated_bytes
+
+__all__ = ["SpillingDict"]
+
+_ABSENT: Any = object()
+_SLOT_BYTES = 320  # what the bookkeeping of a hot key takes
+_ABSENT_MAX = 4096
+_DEAD_MAX = 4096
+_ROWS = 256
+_KEY_CHARS_MAX = 200
+_place = operator.attrgetter("place")
+
+
+class _Slot:
+    """A hot key. place: in the order of insertion. stored: the file has a row at this place."""
+
+    __slots__ = ("key", "place", "size", "stored", "value")
+
+    def __init__(self, key: Any, value: Any, place: int, stored: bool) -> None:
+        self.key = key
+        self.value = value
+        self.place = place
+        self.stored = stored
+        self.size = 0
+
+
+class SpillingDict(MutableMapping[Any, Any]):
+    """Hot keys in memory, written back when they go; cold ones in a table of ``file``.
+
+    Keys are found by their hash, and compared: two keys are the same where a dict says so. Iteration
+    has the order of insertion. It must not be changed while it is iterated.
+
+    Parameters
+    ----------
+    file: takes a table when there is no room in memory.
+    budget: bounds the memory; shared with others.
+    owner: named in errors.
+
+    Every method raises StorageError when the file cannot be used, and UnpicklableError when a value
+    has to move to disk and cannot: it stays where it is then.
+    """
+
+    def __init__(self, file: ScratchFile, budget: Budget, owner: str) -> None:
+        self._file = file
+        self._budget = budget
+        self._owner = owner
+        self._hot: OrderedDict[Any, _Slot] = OrderedDict()
+        self._dirty: set[_Slot] = set()
+        self._dead: set[int] = set()  # places of rows that are still to be removed
+        self._absent: set[Any] = set()  # keys that were looked for in the file lately
+        self._table = ""
+        self._next = 1
+        self._count = 0
+        self._rows = 0  # that are not dead
+        self.bytes = 0
+        self.hits = 0
+        self.misses = 0
+        budget.join(self)
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, key: Any) -> Any:
+        slot = self._hot.get(key)
+        if slot is not None:
+            self.hits += 1
+            self._hot.move_to_end(key)
+            return slot.value
+        return self._load(key)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The value of ``key``, or ``default``."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._hot or self._stored_place(key) is not None
+
+    def _load(self, key: Any) -> Any:
+        if not self._rows or key in self._absent:
+            raise KeyError(key)
+        self.misses += 1
+        for place, stored, value in self._file.find_with_value(self._table, hash(key)):
+            if place not in self._dead and (found := pickle.loads(stored)) == key:
+                slot = _Slot(found, pickle.loads(value), place, True)
+                self._hot[found] = slot
+                self._resize(slot)
+                return slot.value
+        self._note_absent(key)
+        raise KeyError(key)
+
+    def _stored_place(self, key: Any) -> int | None:
+        """Where the file has a key that is not hot."""
+        if not self._rows or key in self._absent:
+            return None
+        for place, stored in self._file.find(self._table, hash(key)):
+            if place not in self._dead and pickle.loads(stored) == key:
+                return place
+        self._note_absent(key)
+        return None
+
+    def _note_absent(self, key: Any) -> None:
+        if len(self._absent) >= _ABSENT_MAX:
+            self._absent.clear()
+        self._absent.add(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self._rows:
+            yield from [slot.key for slot in sorted(self._hot.values(), key=_place)]
+            return
+        self.flush()
+        yield from map(pickle.loads, self._file.keys(self._table))
+
+    def items(self) -> ItemsView[Any, Any]:
+        """Keys and values; reading them makes no key hot."""
+        return _Items(self)
+
+    def _pairs(self) -> Iterator[tuple[Any, Any]]:
+        if not self._rows:
+            for slot in sorted(self._hot.values(), key=_place):
+                yield slot.key, slot.value
+            return
+        self.flush()
+        for stored, value in self._file.items(self._table):
+            key = pickle.loads(stored)
+            hot = self._hot.get(key)
+            yield key, pickle.loads(value) if hot is None else hot.value
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        slot = self._hot.get(key)
+        if slot is not None:
+            slot.value = value
+            self._hot.move_to_end(key)
+        else:
+            place = self._stored_place(key)
+            slot = _Slot(key, value, self._new_place(key) if place is None else place, place is not None)
+            self._hot[key] = slot
+        self._dirty.add(slot)
+        self._resize(slot)
+
+    def _new_place(self, key: Any) -> int:
+        place = self._next
+        self._next += 1
+        self._count += 1
+        self._absent.discard(key)
+        return place
+
+    def _resize(self, slot: _Slot) -> None:
+        size = estimated_bytes(slot.key) + estimated_bytes(slot.value) + _SLOT_BYTES
+        grown, slot.size = size - slot.size, size
+        self.bytes += grown
+        self._budget.charge(grown)
+
+    def __delitem__(self, key: Any) -> None:
+        slot = self._hot.pop(key, None)
+        if slot is not None:
+            self._dirty.discard(slot)
+            self.bytes -= slot.size
+            self._budget.charge(-slot.size)
+            dead = slot.place if slot.stored else None
+        else:
+            dead = self._stored_place(key)
+            if dead is None:
+                raise KeyError(key)
+        if dead is not None:
+            self._rows -= 1
+            self._dead.add(dead)
+            if len(self._dead) >= _DEAD_MAX:
+                self._bury()
+        self._count -= 1
+        self._note_absent(key)
+
+    def discard(self, key: Any) -> None:
+        """Remove ``key`` if it is there; its value is not read."""
+        try:
+            del self[key]
+        except KeyError:
+            return
+
+    def place_of(self, key: Any) -> int | None:
+        """The place of ``key`` in the order of insertion, None when it is not there."""
+        slot = self._hot.get(key)
+        return self._stored_place(key) if slot is None else slot.place
+
+    def put_back(self, key: Any, value: Any, place: int) -> None:
+        """Add ``key``, which is not there, at a place where it was before."""
+        if place in self._dead:
+            self._bury()
+        slot = self._hot[key] = _Slot(key, value, place, False)
+        self._count += 1
+        self._absent.discard(key)
+        self._dirty.add(slot)
+        self._resize(slot)
+
+    def clear(self) -> None:
+        """Remove all."""
+        if self._rows or self._dead:
+            self._file.clear(self._table)
+        for held in (self._hot, self._dirty, self._dead, self._absent):
+            held.clear()
+        size, self.bytes = self.bytes, 0
+        self._budget.charge(-size)
+        self._count = self._rows = 0
+
+    # -- to the file ---------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Write all that the file does not have; what is hot stays so."""
+        self._write(sorted(self._dirty, key=_place))
+        self._bury()
+
+    def evict(self, wanted: int) -> None:
+        """Move the least recently used keys of about ``wanted`` bytes to the file."""
+        cold: list[_Slot] = []
+        freed = 0
+        for slot in self._hot.values():
+            cold.append(slot)
+            freed += slot.size
+            if freed >= wanted:
+                break
+        self._write([slot for slot in cold if slot in self._dirty])
+        for slot in cold:
+            del self._hot[slot.key]
+        self.bytes -= freed
+
+    def _write(self, slots: Iterable[_Slot]) -> None:
+        rest = iter(slots)
+        while group := list(itertools.islice(rest, _ROWS)):
+            if not self._table:
+                self._table = self._file.new_table()
+            self._file.write(self._table, [self._row(slot) for slot in group])
+            for slot in group:
+                self._rows += not slot.stored
+                slot.stored = True
+            self._dirty.difference_update(group)
+
+    def _row(self, slot: _Slot) -> Row:
+        try:
+            return Row(slot.place, hash(slot.key), dumps(slot.key), dumps(slot.value))
+        except Exception as error:
+            raise UnpicklableError(
+                f"the state of key {_short(slot.key)} of step {self._owner!r} cannot be kept on disk, since "
+                f"it cannot be pickled: {type(error).__name__}: {error}"
+            ) from error
+
+    def _bury(self) -> None:
+        if self._dead:
+            self._file.remove(self._table, self._dead)
+            self._dead.clear()
+
+
+class _Items(ItemsView[Any, Any]):
+    """Reads rows one after the other, instead of one search for each key."""
+
+    _mapping: SpillingDict
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self._mapping._pairs()
+
+
+def _short(key: Any) -> str:
+    try:
+        text = repr(key)
+    except Exception as error:
+        return f"<unprintable {type(key).__name__}: {type(error).__name__}>"
+    return text if len(text) <= _KEY_CHARS_MAX else f"{text[:_KEY_CHARS_MAX]}…"
