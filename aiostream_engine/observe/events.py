@@ -98,7 +98,11 @@ class BatchInfo:
 
 @dataclass(frozen=True, slots=True)
 class ReceiverInfo:
-    """One receiver (row RCV-19). lag: records that each partition of a log is behind, by its name."""
+    """One receiver (row RCV-19).
+
+    lag: records that each partition of a log is behind, by its name.
+    held_back: records behind transactions that are not over (scenario E18).
+    """
 
     stream_id: int
     name: str
@@ -114,6 +118,7 @@ class ReceiverInfo:
     bytes_total: int = 0
     records_dropped: int = 0
     lag: Mapping[str, int] = field(default_factory=dict)
+    held_back: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,8 @@ class KafkaSource(ReplayableSource):
         ):
             if number is not None and not number >= least:
                 raise OptionError(f"{name} is {number!r}: it must be at least {least}")
+        if lane not in ("auto", "raw", "client"):
+            raise OptionError(f"lane {lane!r} is not known: use 'auto', 'raw' or 'client'")
         self._from_group = start == "committed"
         if self._from_group and group is None:
             raise OptionError("start='committed' needs a group")
@@ -376,6 +378,7 @@ class KafkaSource(ReplayableSource):
             records_total=self._totals["records"],
             bytes_total=self._totals["bytes"],
             lag=self.lag(),
+            held_back=self._held_back(),
         )
 
     # -- rates -------------------------------------------------------------------------------
@@ -393,6 +396,12 @@ class KafkaSource(ReplayableSource):
     def _behind(self, queue: PartitionQueue) -> int:
         end = queue.stable if self._read_committed and queue.stable >= 0 else queue.highwater
         return max(0, max(end, queue.position) - queue.taken)
+
+    def _held_back(self) -> int:
+        if not self._read_committed:
+            return 0
+        queues = self.assignment.queues.values()
+        return sum(queue.highwater - queue.stable for queue in queues if 0 <= queue.stable <= queue.highwater)
 
     def _limits(self) -> dict[Place, int | None]:
         """How many offsets this batch may take of each partition."""
