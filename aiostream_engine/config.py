@@ -211,7 +211,7 @@ class StateConfig:
     def __post_init__(self) -> None:
         if self.backend not in ("memory", "disk"):
             raise OptionError(f"backend {self.backend!r} is not known: use 'memory' or 'disk'")
-        _at_least("memory_bytes_max", self.memory_bytes_max, MIB)
+        _at_least("memory_bytes_max", self.memory_bytes_max, 64 * KIB)
 
     @property
     def on_disk(self) -> bool:

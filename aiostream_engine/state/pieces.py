@@ -29,6 +29,7 @@ def pieces_of(changed: _Pairs, removed: Iterable[Any], touched: _Pairs) -> Itera
 
     A partition of which all is ``changed`` is its snapshot. Reads its arguments as it goes.
     """
+    yield dumps(("piece", {}, (), {}))  # so that no block is empty
     for part in _parts(changed):
         yield dumps(("piece", part, (), {}))
     for part in _parts(touched):

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import os
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ..errors import StorageError
@@ -53,6 +53,7 @@ class ScratchFile:
         self._directory = directory
         self._owner = owner
         self._db: Any = None
+        self._close: Callable[[], object] = _nothing
         self._error: type[Exception] = OSError
         self._tables = 0
         self.broken: StorageError | None = None
@@ -72,7 +73,7 @@ class ScratchFile:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
             # The inline executor runs short tasks on the loop and others in a thread, never two at a time.
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            weakref.finalize(self, self._db.close)
+            self._close = weakref.finalize(self, self._db.close)
             for pragma in _PRAGMAS:
                 self._db.execute(f"pragma {pragma}").fetchall()
             self._db.execute("begin exclusive")
@@ -83,11 +84,17 @@ class ScratchFile:
                 os.unlink(path)
 
     def _failed(self, error: Exception) -> StorageError:
-        self.broken = StorageError(
+        self.broken = self.broken or StorageError(
             f"the state of step {self._owner!r} cannot be written in {self._directory}: {error}; free space "
             "or set spill_directory"
         )
+        self._close()  # its room is free at once, whoever still holds the error
         return self.broken
+
+    def close(self) -> None:
+        """Give the room on disk back; nothing can be read any more. So does the end of the last reference."""
+        self.broken = self.broken or StorageError(f"the state of step {self._owner!r} is closed")
+        self._close()
 
     def _run(self, statement: str, parameters: Iterable[Any] = ()) -> Any:
         if self.broken is not None:
@@ -169,3 +176,7 @@ class ScratchFile:
             yield from cursor
         except self._error as error:
             raise self._failed(error) from error
+
+
+def _nothing() -> None:
+    """Nothing is open yet."""
