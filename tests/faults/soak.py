@@ -37,7 +37,7 @@ class Soak:
 
 
 def soak(base: Path, minutes: float, *, master: str = "local", seed: int = 0) -> tuple[Soak, Verdict]:
-    """Feed and kill for ``minutes``, then let the last driver finish; AssertionError when it does not."""
+    """Feed and kill for ``minutes``, then let the last driver finish; TimeoutExpired when it does not."""
     choice, feeder, figures = random.Random(seed), Feeder(base), Soak()
     began = time.monotonic()
     while time.monotonic() - began < minutes * 60:
@@ -53,7 +53,7 @@ def soak(base: Path, minutes: float, *, master: str = "local", seed: int = 0) ->
         figures.kills += not ended
         figures.idle_lives += life_s > 1.0 and _progress(base) == before
     with feeder.start(master) as driver:
-        output, _ = driver.communicate(timeout=300)
+        output, _ = driver.communicate(timeout=max(300, minutes * 60))
     assert driver.returncode == 0, output
     figures.records, figures.letters = feeder.numbers, feeder.letters
     figures.seconds = time.monotonic() - began
