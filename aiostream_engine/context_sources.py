@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from .errors import OptionError
 from .operators.kernels import kernel
 from .types import OnError
 
@@ -154,16 +156,29 @@ class SourceMethods:
         bootstrap: str | Mapping[str, Any] | KafkaSettings,
         topics: str | Iterable[str] | None = None,
         *,
+        subscribe: str | Iterable[str] | re.Pattern[str] | None = None,
         name: str | None = None,
         on_error: OnError | str = OnError.FAIL,
         **options: Any,
     ) -> DStream[Any]:
         """Records of Kafka topics, in ranges of offsets that a checkpoint can repeat (rows KAF-1 … KAF-14).
 
+        subscribe: instead of ``topics``, names or a compiled pattern to read as a member of the consumer
+            group ``group``, which shares the partitions out: at least once, see
+            :class:`~aiostream_engine.sources.kafka.group_source.GroupKafkaSource`.
         options: those of :class:`~aiostream_engine.sources.kafka.source.KafkaSource`, such as ``pattern``,
             ``start``, ``stop``, ``projection``, ``value``, and settings of the connection.
         on_error: what happens to a record that cannot be decoded; it has its topic, partition and offset.
         """
+        if subscribe is not None:
+            from .sources.kafka.group_source import GroupKafkaSource
+
+            if topics is not None:
+                raise OptionError("give topics, or subscribe for a member of a group, not both")
+            if "group" not in options:
+                raise OptionError("subscribe needs group, the name of the consumer group")
+            member = GroupKafkaSource(bootstrap, subscribe, **options)
+            return self.from_source(member, name=name, on_error=on_error)
         from .sources.kafka.source import KafkaSource
 
         return self.from_source(KafkaSource(bootstrap, topics, **options), name=name, on_error=on_error)

@@ -18,6 +18,8 @@ def guarantee(source: Source, sink: Sink | None, *, durable: bool = False) -> Gu
     sink: None for a plain function. durable: there is a checkpoint directory, where positions are
     written and the blocks of receivers logged; for these the promise begins with the log.
     """
+    if source.at_least_once:
+        return Guarantee.AT_LEAST_ONCE
     if not durable or isinstance(source, EphemeralSource):
         return Guarantee.AT_MOST_ONCE
     if isinstance(sink, IdempotentSink | TransactionalSink):
@@ -46,6 +48,8 @@ def _sentence(node: InputStream, output: OutputNode, sink: Sink | None, durable:
     why = "" if durable else " (no checkpoint directory)"
     if durable and kind == "receiver":
         why = " from the moment that it is logged"
+    if node.source.at_least_once:
+        kind, why = "shared", " (what is not committed is read again, maybe by another program)"
     return (
         f"source {node.name} ({kind}) -> {output.name} ({_sink_kind(sink)}): a lost worker loses and doubles "
         f"no record of the state; across a lost driver {promise}{why}"

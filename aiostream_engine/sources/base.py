@@ -105,6 +105,8 @@ class Source(abc.ABC):
     converter: applied to every record in the workers, None for none.
     reader: applied to every path in the workers, gives an iterable of records; None for none.
     paced: the engine sets its rate by :meth:`set_rate` as batches show what they can take.
+    at_least_once: the outside gives records again, to this program or another, until :meth:`on_commit`;
+        in other batches, so that no sink can tell.
     """
 
     name: str = "source"
@@ -114,6 +116,7 @@ class Source(abc.ABC):
     converter: Callable[[Any], Any] | None = None
     reader: Callable[[str], Iterable[Any]] | None = None
     paced: bool = False
+    at_least_once: bool = False
 
     @abc.abstractmethod
     async def start(self, context: SourceContext) -> None:

@@ -86,18 +86,21 @@ class Load:
 
     def __init__(self, kafka: LocalKafka, topic: str, partitions: int) -> None:
         self._kafka, self._topic, self._partitions = kafka, topic, partitions
+        self._ended = False
         self.sent = 0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Load]:
-        task = asyncio.ensure_future(self._send())
+        self._task = asyncio.ensure_future(self._send())
         try:
             yield self
         finally:
-            self._ended = True
-            await task
+            await self.end()
 
-    _ended = False
+    async def end(self) -> None:
+        """Returns when all that was sent is acknowledged and counted."""
+        self._ended = True
+        await self._task
 
     async def _send(self) -> None:
         async with producer(self._kafka.bootstrap) as made:
@@ -128,7 +131,7 @@ async def test_members_share_the_partitions_and_lose_nothing_as_they_come_and_go
         await until(lambda: len(first.places) == 4)
         sent = load.sent
         await until(lambda: len(all_of(first, second)) > sent)
-        load._ended = True
+        await load.end()
         await until(lambda: len(all_of(first, second)) >= load.sent)
     counts = all_of(first, second)
     assert len(counts) == load.sent
@@ -151,14 +154,15 @@ async def test_a_batch_that_outlasts_the_budget_is_read_again_as_a_whole(
         async with other.running():
             await until(lambda: other.places and slow.places)
             assert slow.source.assignment.counters["batches_not_drained"] >= 1
-            taken = {place for place in stuck if place[:2] in other.places}
             slow.gate.set()
+            await until(lambda: all(all_of(slow, other)[where] > 1 for where in stuck))
             await until(lambda: len(all_of(slow, other)) == 100)
-            await until(lambda: taken <= {where for batch in other.batches for where in batch})
     again = {where for where, count in all_of(slow, other).items() if count > 1}
-    assert again <= stuck
+    ends = {max(where for where in batch if where[:2] == one[:2]) for batch in slow.batches for one in batch}
     for place in {where[:2] for where in again}:
-        assert {where for where in stuck if where[:2] == place} <= again
+        offsets = sorted(where[2] for where in again if where[:2] == place)
+        assert offsets == list(range(len(offsets)))
+        assert (*place, offsets[-1]) in ends
 
 
 async def test_a_stock_client_goes_on_where_the_group_is(
