@@ -57,7 +57,7 @@ def _numbered(rdd: RDD[Any], count: int) -> tuple[Sequence[Any], float | None, l
     present = rdd._next(rdd._core.filter(kernel(kernels.is_present)))
     ends = [pair for pair in present._partials(kernel(kernels.extremes), "histogram") if pair]
     if not ends:
-        raise ValueError("can not generate buckets from empty RDD")
+        raise ValueError("Can not reduce() empty RDD")
     low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     if low == high or count == 1:
         return [low, high], None, [present.count()]

@@ -31,9 +31,33 @@ def plain(value: Any) -> Any:
     return value
 
 
-def parts(rdd: Any) -> Any:
-    """The partitions with what is in them."""
-    return plain(rdd.glom().collect())
+class Parts:
+    """Stands for the partitions of an RDD until :func:`gathered` computes those of all in one job."""
+
+    def __init__(self, rdd: Any) -> None:
+        self.rdd = rdd
+
+
+parts = Parts
+
+
+def gathered(env: Any, results: Results) -> Results:
+    """``results`` with partitions instead of RDDs. One job for all: a job of Spark's takes long."""
+    wanted = {name: value.rdd for name, value in results.items() if isinstance(value, Parts)}
+    found = {name: [None] * rdd.getNumPartitions() for name, rdd in wanted.items()}
+    if not wanted:
+        return results
+    named = [rdd.mapPartitionsWithIndex(labelled(name)) for name, rdd in wanted.items()]
+    for name, index, records in env.sc.union(named).collect():
+        found[name][index] = plain(records)
+    return {name: found.get(name, value) for name, value in results.items()}
+
+
+def labelled(name: str) -> Any:
+    def label(index: int, items: Iterable[Any]) -> Iterator[Any]:
+        yield name, index, list(items)
+
+    return label
 
 
 def outcome(call: Callable[[], Any]) -> Any:
@@ -61,7 +85,7 @@ def indexed(index: int, items: Iterable[Any]) -> Iterator[Any]:
 
 def slicing(env: Any, data: Data, slices: int) -> Results:
     sc = env.sc
-    return {
+    results = {
         "parallelize": parts(sc.parallelize(data, slices)),
         "a generator": parts(sc.parallelize(iter(data), slices)),
         "a set": parts(sc.parallelize(sorted(set(map(str, data))), slices)),
@@ -70,11 +94,12 @@ def slicing(env: Any, data: Data, slices: int) -> Results:
         "range with a step": parts(sc.range(-3, 3 * len(data), 2, slices)),
         "of a range": parts(sc.parallelize(range(10, len(data)), slices)),
     }
+    return gathered(env, results)
 
 
 def by_record(env: Any, data: Data, slices: int) -> Results:
     rdd = env.sc.parallelize(data, slices)
-    return {
+    results = {
         "map": parts(rdd.map(lambda x: (x, 1))),
         "flatMap": parts(rdd.flatMap(lambda x: [x] * (len(str(x)) % 3))),
         "filter": parts(rdd.filter(lambda x: len(str(x)) % 2)),
@@ -89,12 +114,13 @@ def by_record(env: Any, data: Data, slices: int) -> Results:
         "pipe": parts(rdd.map(lambda x: str(x).encode("unicode_escape").decode()).pipe("cat")),
         "setName": rdd.setName("mine").name(),
     }
+    return gathered(env, results)
 
 
 def partitioning(env: Any, data: Data, slices: int, wanted: int) -> Results:
     rdd = env.sc.parallelize(data, slices)
     dealt = rdd.repartition(wanted)
-    return {
+    results = {
         "repartition": parts(dealt),
         "repartition twice": parts(dealt.repartition(slices)),
         "repartition after map": parts(rdd.map(str).repartition(wanted)),
@@ -109,21 +135,23 @@ def partitioning(env: Any, data: Data, slices: int, wanted: int) -> Results:
         "union of repartitioned": parts(dealt.union(dealt).repartition(2)),
         "numbers": [rdd.getNumPartitions(), dealt.getNumPartitions(), env.sc.emptyRDD().getNumPartitions()],
     }
+    return gathered(env, results)
 
 
 def sampling(env: Any, data: Data, slices: int, seed: int, fraction: float) -> Results:
     rdd = env.sc.parallelize(data, slices)
     pairs = rdd.map(lambda x: (len(str(x)) % 2, x))
-    return {
+    results = {
         "sample": parts(rdd.sample(False, fraction, seed)),
         "sample with replacement": parts(rdd.sample(True, fraction * 3, seed)),
-        "randomSplit": [parts(part) for part in rdd.randomSplit([1, 2, fraction], seed)],
+        **{f"randomSplit {n}": parts(p) for n, p in enumerate(rdd.randomSplit([1, 2, fraction], seed))},
         "sampleByKey": parts(pairs.sampleByKey(False, {0: fraction, 1: 1.0}, seed)),
         "sampleByKey with replacement": parts(pairs.sampleByKey(True, {0: fraction, 1: 2.0}, seed)),
         "takeSample": rdd.takeSample(False, len(data) // 2, seed),
         "takeSample with replacement": rdd.takeSample(True, 5, seed),
         "takeSample of all": rdd.takeSample(False, len(data) + 3, seed),
     }
+    return gathered(env, results)
 
 
 def actions(env: Any, data: Data, slices: int, n: int) -> Results:
@@ -205,7 +233,7 @@ def numbers(env: Any, data: list[float], slices: int, buckets: list[float]) -> R
 def by_key(env: Any, pairs: Data, slices: int, wanted: int | None) -> Results:
     rdd = env.sc.parallelize(pairs, slices)
     lists = (lambda v: [v], lambda acc, v: [*acc, v], lambda a, b: a + b)
-    return {
+    results = {
         "keys": parts(rdd.keys()),
         "values": parts(rdd.values()),
         "mapValues": parts(rdd.mapValues(lambda v: (v,))),
@@ -221,6 +249,7 @@ def by_key(env: Any, pairs: Data, slices: int, wanted: int | None) -> Results:
         "distinct": parts(rdd.distinct(wanted)),
         "reduceByKeyLocally": plain(rdd.reduceByKeyLocally(operator.add)) if pairs else None,
     }
+    return gathered(env, results)
 
 
 def by_key_again(env: Any, pairs: Data, slices: int, wanted: int | None) -> Results:
@@ -228,13 +257,13 @@ def by_key_again(env: Any, pairs: Data, slices: int, wanted: int | None) -> Resu
     odd = lambda key: len(str(key))  # noqa: E731
     placed = rdd.partitionBy(wanted)
     counts = rdd.mapValues(lambda v: 1).reduceByKey(add, wanted)
-    return {
+    results = {
         "a partition function": parts(rdd.partitionBy(3, odd)),
         "reduceByKey with one": parts(rdd.reduceByKey(add, 3, odd)),
         "groupByKey of placed": parts(placed.groupByKey(wanted)),
         "reduceByKey of placed": parts(placed.reduceByKey(add, wanted)),
         "mapValues keeps the place": parts(counts.mapValues(str).groupByKey(wanted)),
-        "map forgets it": parts(counts.map(lambda pair: (pair[1], pair[0])).reduceByKey(max)),
+        "map forgets it": parts(counts.map(lambda pair: (pair[1], str(pair[0]))).reduceByKey(add)),
         "preserving": parts(counts.map(lambda pair: pair, preservesPartitioning=True).groupByKey()),
         "repartitionAndSortWithinPartitions": parts(
             rdd.map(lambda pair: (str(pair[0]), pair[1])).repartitionAndSortWithinPartitions(wanted)
@@ -247,11 +276,12 @@ def by_key_again(env: Any, pairs: Data, slices: int, wanted: int | None) -> Resu
         "partitioners": [rdd.partitioner is None, counts.partitioner is None],
         "the number that it gives": counts.partitioner.numPartitions,
     }
+    return gathered(env, results)
 
 
 def sorting(env: Any, pairs: Data, slices: int, wanted: int | None) -> Results:
     rdd = env.sc.parallelize(pairs, slices).map(lambda pair: (str(pair[0]), pair[1]))
-    return {
+    results = {
         "sortByKey": parts(rdd.sortByKey(True, wanted)),
         "sortByKey, falling": parts(rdd.sortByKey(False, wanted)),
         "sortByKey by a function": rdd.sortByKey(True, wanted, keyfunc=lambda key: key[::-1])
@@ -261,11 +291,12 @@ def sorting(env: Any, pairs: Data, slices: int, wanted: int | None) -> Results:
         "sortBy, falling": parts(rdd.sortBy(lambda pair: pair[1], ascending=False, numPartitions=wanted)),
         "sortBy of many": parts(env.sc.range(300, numSlices=slices).sortBy(lambda x: x * 7919 % 301)),
     }
+    return gathered(env, results)
 
 
 def sides(env: Any, left: Data, right: Data, slices: int, wanted: int | None) -> Results:
     a, b = env.sc.parallelize(left, slices), env.sc.parallelize(right, 2)
-    return {
+    results = {
         "join": parts(a.join(b, wanted)),
         "leftOuterJoin": parts(a.leftOuterJoin(b, wanted)),
         "rightOuterJoin": parts(a.rightOuterJoin(b, wanted)),
@@ -275,15 +306,16 @@ def sides(env: Any, left: Data, right: Data, slices: int, wanted: int | None) ->
         "subtractByKey": parts(a.subtractByKey(b, wanted)),
         "subtract": parts(a.subtract(b, wanted)),
         "intersection": parts(a.intersection(b)),
-        "cartesian": [sorted(map(repr, part)) for part in parts(a.cartesian(b))],
+        "cartesian": parts(a.cartesian(b).map(repr).mapPartitions(sorted)),
     }
+    return gathered(env, results)
 
 
 def placed_sides(env: Any, left: Data, right: Data, slices: int, wanted: int) -> Results:
     a, b = env.sc.parallelize(left, slices), env.sc.parallelize(right, 2)
     placed_a, placed_b = a.partitionBy(wanted), b.reduceByKey(add, wanted)
     both = placed_a.union(placed_b)
-    return {
+    results = {
         "join of placed": parts(placed_a.join(placed_b)),
         "join of placed to another number": parts(placed_a.join(placed_b, wanted + 1)),
         "join of one placed": parts(placed_a.join(b, wanted)),
@@ -297,6 +329,7 @@ def placed_sides(env: Any, left: Data, right: Data, slices: int, wanted: int) ->
         "groupWith of placed": parts(placed_a.groupWith(placed_b, a)),
         "subtractByKey of placed": parts(placed_a.subtractByKey(placed_b, wanted)),
     }
+    return gathered(env, results)
 
 
 def lookups(env: Any, pairs: Data, slices: int) -> Results:
@@ -310,30 +343,31 @@ def lookups(env: Any, pairs: Data, slices: int) -> Results:
 
 def nothing(env: Any) -> Results:
     empty, blank = env.sc.emptyRDD(), env.sc.parallelize([], 2)
-    results = {}
+    results: Results = {}
     for name, rdd in (("empty", empty), ("blank", blank)):
-        results |= {
-            f"{name}: collect": rdd.collect(),
-            f"{name}: count": rdd.count(),
-            f"{name}: sum": rdd.sum(),
-            f"{name}: reduceByKey": parts(rdd.reduceByKey(add)),
-            f"{name}: groupByKey": parts(rdd.groupByKey()),
-            f"{name}: join": parts(rdd.join(rdd)),
-            f"{name}: distinct": parts(rdd.distinct()),
-            f"{name}: sortByKey": parts(rdd.sortByKey()),
-            f"{name}: zipWithIndex": parts(rdd.zipWithIndex()),
-            f"{name}: fold": rdd.fold(0, add),
-            f"{name}: reduce": outcome(lambda rdd=rdd: rdd.reduce(add)),
-            f"{name}: treeReduce": outcome(lambda rdd=rdd: rdd.treeReduce(add)),
-            f"{name}: treeAggregate": rdd.treeAggregate(7, add, add),
-            f"{name}: first": outcome(rdd.first),
-            f"{name}: isEmpty": rdd.isEmpty(),
-            f"{name}: max": outcome(rdd.max),
-            f"{name}: stats": outcome(rdd.stats),
-            f"{name}: countByValue": outcome(rdd.countByValue),
-            f"{name}: takeSample": rdd.takeSample(False, 3),
-            f"{name}: top": outcome(lambda rdd=rdd: rdd.top(2)),
-            f"{name}: takeOrdered": rdd.takeOrdered(2),
-            f"{name}: histogram": outcome(lambda rdd=rdd: rdd.histogram(2)),
+        found = {
+            "collect": rdd.collect(),
+            "count": rdd.count(),
+            "sum": rdd.sum(),
+            "reduceByKey": parts(rdd.reduceByKey(add)),
+            "groupByKey": parts(rdd.groupByKey()),
+            "join": parts(rdd.join(rdd)),
+            "distinct": parts(rdd.distinct()),
+            "sortByKey": parts(rdd.sortByKey()),
+            "zipWithIndex": parts(rdd.zipWithIndex()),
+            "fold": rdd.fold(0, add),
+            "reduce": outcome(lambda rdd=rdd: rdd.reduce(add)),
+            "treeReduce": outcome(lambda rdd=rdd: rdd.treeReduce(add)),
+            "treeAggregate": rdd.treeAggregate(7, add, add),
+            "first": outcome(rdd.first),
+            "isEmpty": rdd.isEmpty(),
+            "max": outcome(rdd.max),
+            "stats": outcome(rdd.stats),
+            "countByValue": outcome(rdd.countByValue),
+            "takeSample": rdd.takeSample(False, 3),
+            "top": outcome(lambda rdd=rdd: rdd.top(2)),
+            "takeOrdered": rdd.takeOrdered(2),
+            "histogram": outcome(lambda rdd=rdd: rdd.histogram(2)),
         }
-    return results
+        results |= {f"{name}: {what}": value for what, value in found.items()}
+    return gathered(env, results)
