@@ -119,6 +119,7 @@ class Load:
 async def test_members_share_the_partitions_and_lose_nothing_as_they_come_and_go(
     kafka: LocalKafka, make_topic: MakeTopic, unique_name: UniqueName
 ) -> None:
+    """E14"""
     topic, group = await make_topic(kafka, partitions=4), unique_name("group")
     first, second = Member(kafka, topic, group), Member(kafka, topic, group)
     async with Load(kafka, topic, 4).running() as load, first.running():
@@ -141,6 +142,7 @@ async def test_members_share_the_partitions_and_lose_nothing_as_they_come_and_go
 async def test_a_batch_that_outlasts_the_budget_is_read_again_as_a_whole(
     kafka: LocalKafka, make_topic: MakeTopic, unique_name: UniqueName
 ) -> None:
+    """E14: at least once, by whole batches."""
     topic, group = await make_topic(kafka, partitions=2), unique_name("group")
     times = GroupTimes(session_s=6.0, heartbeat_s=0.2, revoke_s=0.3)
     slow, other = Member(kafka, topic, group, times=times), Member(kafka, topic, group, times=times)
