@@ -50,10 +50,10 @@ def setting(options: Options) -> tuple[Sequence[Contender], Any]:
 BENCHMARK = Benchmark(
     "P17",
     "driver SIGKILL to first new batch, 1 M keys of state",
-    "from the signal until the counts of a file that came after it are out (of the engine: in a batch that is "
-    "committed). The process is started again at once. Import: until the program and, of Spark, the virtual "
-    "machine are loaded. The directory is on this disk, the input in memory. Interval 100 ms; Spark 15 s, since "
-    "its batches take that long. Each count must go on from the one before the kill.",
+    "from the signal until the counts of a file that came after it are out (of the engine: in a batch that "
+    "is committed). The process is started again at once. Import: until the program and, of Spark, the "
+    "virtual machine are loaded. The directory is on this disk, the input in memory. Interval 100 ms; Spark "
+    "15 s, since its batches take that long. Each count must go on from the one before the kill.",
     (
         Metric("recovery_s", "after import", "s"),
         Metric("total_s", "from the kill", "s"),
