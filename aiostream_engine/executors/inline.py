@@ -86,6 +86,7 @@ class InlineExecutor(Executor):
         """
         self._closed = True
         if self._thread is None or await self._thread.aclose(CLOSE_TIMEOUT_S):
+            self._environment.close()
             return
         logger.warning("a task still runs after %s s; it cannot be killed in this process", CLOSE_TIMEOUT_S)
         if self._running is not None and not self._running.done():

@@ -395,8 +395,8 @@ class TaskRuntime:
             raise broken  # there is no chain, so an empty state would pass for what is lost
         if directive.restore is None and directive.base > 0:
             raise StateMissing
-        self.environment.states.pop(name, None)  # its memory and its file are free before the next one grows
-        del store
+        if store is not None:
+            self.environment.states.pop(name).close()  # its room is free before the next one takes some
         new = self._new_store(directive, step)
         if directive.restore is not None:
             new.load(directive.restore)

@@ -79,6 +79,11 @@ class TaskEnvironment:
         except OSError:  # no room: then a death tells less
             return None
 
+    def close(self) -> None:
+        """Drop all state, with what it has on disk."""
+        while self.states:
+            _free(self.states.popitem()[1])
+
     def run(self, task: Task) -> TaskResult:
         """Run one task; every failure comes back as a value, whatever the user code raised."""
         global _current
@@ -90,7 +95,7 @@ class TaskEnvironment:
                 self._dropped = serial
         if self.states and (dropped := task.params.get("dropped_states")):
             for key in [key for key in self.states if key[0] in dropped]:
-                del self.states[key]
+                _free(self.states.pop(key))
         previous, _current = _current, self
         try:
             result = self._program(task.program)(self, task)
@@ -117,6 +122,13 @@ class TaskEnvironment:
         if program is None:
             program = self._programs[program_id] = pickle.loads(self._payloads[program_id])
         return program
+
+
+def _free(state: Any) -> None:
+    """What a program keeps is its own affair; some of it holds a file."""
+    close = getattr(state, "close", None)
+    if close is not None:
+        close()
 
 
 _current: TaskEnvironment | None = None

@@ -74,6 +74,9 @@ class MemoryStore:
         """Bytes in a cache and on disk; keys that were found in the cache, and those that were not."""
         return 0, 0, 0, 0
 
+    def close(self) -> None:
+        """Free what is not memory."""
+
     # -- a batch -------------------------------------------------------------------------------
 
     def changes(self) -> Changes:
@@ -129,11 +132,11 @@ class MemoryStore:
 
     def changes_block(self, changes: Changes) -> Iterable[bytes]:
         """The parts of a block of the changelog."""
-        return [changes.dump()]
+        yield changes.dump()
 
     def snapshot_block(self) -> Iterable[bytes]:
         """The parts of a block that holds the whole partition."""
-        return [self.snapshot()]
+        yield self.snapshot()
 
     def snapshot(self) -> bytes:
         """The whole partition as a block."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiostream_engine.config import CheckpointConfig, SchedulerConfig
+from aiostream_engine.config import CheckpointConfig, SchedulerConfig, StateConfig
 from aiostream_engine.context import StreamingContext
 from aiostream_engine.dstream import DStream
 from aiostream_engine.durable.files import Files
@@ -154,6 +154,7 @@ class World:
     time_s: float = 0.0
     errors: list[BaseException] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
+    state: StateConfig | None = None
     # A label for each item: none is left out.
     scheduler: SchedulerConfig = field(default_factory=lambda: SchedulerConfig(missed_ticks="every"))
 
@@ -167,6 +168,7 @@ class World:
             self.master,
             parallelism=self.parallelism,
             checkpoint=config,
+            state=self.state,
             clock=clock,
             scheduler=self.scheduler,
             stop_when_finished=False,
