@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from ...config import QueueLimits
 from ...errors import AiostreamError, LifecycleError, OptionError, SourceError
+from ...kafka.connection import check_connection
 from ...kafka.decoding import FORMAT, PROJECTIONS, Decode, refuse_undecodable
 from ...kafka.record import KafkaRecord, OffsetRange
 from ...kafka.serde import SERDES, Deserializer, deserializer
@@ -221,11 +222,21 @@ class KafkaSource(ReplayableSource):
                 await lane.aclose()
                 if not isinstance(error, KafkaError | OSError):
                     raise
+                failure = await self._explained(error, deadline)
                 if loop.time() >= deadline or not getattr(error, "retriable", True):
-                    raise SourceError(
-                        f"cannot reach Kafka at {self.settings.bootstrap}: {error!r}"
-                    ) from error
+                    raise failure from error
             await asyncio.sleep(0.2)
+
+    async def _explained(self, error: BaseException, deadline: float) -> SourceError:
+        """What keeps us from the cluster. Raises ConfigurationError when it refuses these settings."""
+        try:
+            async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + 1)):
+                await check_connection(self.settings)
+        except SourceError as found:
+            return found
+        except TimeoutError:
+            pass
+        return SourceError(f"cannot reach Kafka at {self.settings.bootstrap}: {error!r}")
 
     async def _committed(self) -> Mapping[Place, int]:
         """Offsets of the group to begin at, when that was asked for and there is no checkpoint."""
