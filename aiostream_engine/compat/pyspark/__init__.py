@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .rdd import RDD as RDD
     from .storagelevel import StorageLevel as StorageLevel
     from .taskcontext import TaskContext as TaskContext
+    from .threads import InheritableThread as InheritableThread
+    from .threads import inheritable_thread_target as inheritable_thread_target
 
 __version__ = "4.3.0"
 
@@ -26,15 +28,17 @@ _MODULE_OF = {
     "Accumulator": "accumulators",
     "AccumulatorParam": "accumulators",
     "Broadcast": "broadcast",
+    "InheritableThread": "threads",
     "RDD": "rdd",
     "SparkConf": "conf",
     "SparkContext": "context",
     "SparkFiles": "files",
     "StorageLevel": "storagelevel",
     "TaskContext": "taskcontext",
+    "inheritable_thread_target": "threads",
 }
 
-__all__ = sorted(_MODULE_OF)
+__all__ = sorted([*_MODULE_OF, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

@@ -16,10 +16,7 @@ T = TypeVar("T")
 
 
 class Broadcast(Generic[T]):
-    """A broadcast value; made by :meth:`SparkContext.broadcast`; as PySpark.
-
-    Differs: after :meth:`destroy` the value cannot be read in the driver either.
-    """
+    """A broadcast value; made by :meth:`SparkContext.broadcast`; as PySpark."""
 
     def __init__(self, sc: SparkContext | None = None, value: T | None = None, *, shared: Any = None) -> None:
         self._sc = sc
@@ -33,13 +30,19 @@ class Broadcast(Generic[T]):
         return cast("T", self._shared.value)
 
     def unpersist(self, blocking: bool = False) -> None:
-        """Drop the workers' copies; they are loaded again when used. ``blocking`` has no effect."""
+        """Drop the workers' copies; they are loaded again when used.
+
+        Differs: ``blocking`` has no effect.
+        """
         self._check_driver("unpersisted")
         self._check()
         self._call(self._shared.unpersist)
 
     def destroy(self, blocking: bool = False) -> None:
-        """Drop the value everywhere. ``blocking`` has no effect."""
+        """Drop the value everywhere.
+
+        Differs: ``blocking`` has no effect; the driver's value is gone as well.
+        """
         self._check_driver("destroyed")
         if not self._destroyed:
             self._call(self._shared.destroy)

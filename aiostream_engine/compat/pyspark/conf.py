@@ -43,7 +43,7 @@ class SparkConf:
         return self.set("spark.app.name", value)
 
     def setSparkHome(self, value: str) -> SparkConf:
-        """Set Spark's home, which has no effect here."""
+        """Set Spark's home. Differs: has no effect."""
         return self.set("spark.home", value)
 
     def setExecutorEnv(

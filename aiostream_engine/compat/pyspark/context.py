@@ -220,7 +220,7 @@ class SparkContext(ContextData):
 
     @property
     def version(self) -> str:
-        """The version of PySpark whose API this is."""
+        """The version of PySpark whose API this is; the package has its own."""
         return VERSION
 
     @property
@@ -230,7 +230,7 @@ class SparkContext(ContextData):
 
     @property
     def uiWebUrl(self) -> str | None:
-        """Always None: there is no Spark UI."""
+        """Differs: always None, as there is no Spark UI."""
         return None
 
     @property
@@ -251,7 +251,7 @@ class SparkContext(ContextData):
 
     @property
     def resources(self) -> dict[str, Any]:
-        """Always empty: there are no resources such as GPUs."""
+        """Differs: always empty, as there are no resources such as GPUs."""
         return {}
 
     def sparkUser(self) -> str:
@@ -265,19 +265,19 @@ class SparkContext(ContextData):
         return SparkConf(loadDefaults=False).setAll(self._conf.getAll())
 
     def setLogLevel(self, logLevel: str) -> None:
-        """Set the level of the engine's loggers: ALL, DEBUG, ERROR, FATAL, INFO, OFF, TRACE or WARN."""
+        """Set the level of logs. Differs: of the loggers named ``aiostream_engine``, of no other."""
         from .logs import set_level
 
         set_level(logLevel)
 
     @classmethod
     def setSystemProperty(cls, key: str, value: str) -> None:
-        """Remember a property for :meth:`getSystemProperty`; there are no Java properties."""
+        """Remember a property. Differs: only :meth:`getSystemProperty` reads it; there is no Java."""
         _system_properties[key] = value
 
     @classmethod
     def getSystemProperty(cls, key: str) -> str | None:
-        """What :meth:`setSystemProperty` set; there are no Java properties."""
+        """A property. Differs: only what :meth:`setSystemProperty` set; there is no Java."""
         return _system_properties.get(key)
 
     # -- shared values -------------------------------------------------------------------------
@@ -298,7 +298,7 @@ class SparkContext(ContextData):
     # -- files ---------------------------------------------------------------------------------
 
     def addFile(self, path: str, recursive: bool = False) -> None:
-        """Copy a local file to where :class:`SparkFiles` finds it; ``recursive`` for a directory."""
+        """Copy a file to where :class:`SparkFiles` finds it. Differs: local files only."""
         self._check()
         source = path.removeprefix("file://") if path.startswith("file:///") else path.removeprefix("file:")
         if os.path.isdir(source) and not recursive:
@@ -343,7 +343,7 @@ class SparkContext(ContextData):
         return list(self._archives)
 
     def setCheckpointDir(self, dirName: str) -> None:
-        """Allow :meth:`RDD.checkpoint`. The blocks lie in the engine's own directory, not in this one."""
+        """Allow ``RDD.checkpoint``. Differs: nothing is written there, but in the engine's directory."""
         self._check()
         self._checkpoint_directory = dirName
 
@@ -354,7 +354,7 @@ class SparkContext(ContextData):
     # -- properties of a thread's jobs -----------------------------------------------------------
 
     def setLocalProperty(self, key: str, value: str | None) -> None:
-        """Set a property of this thread; None removes it. Only :meth:`getLocalProperty` reads it."""
+        """Set a property of this thread; None removes it. Differs: nothing but the getter reads it."""
         properties = self._local_properties()
         if value is None:
             properties.pop(key, None)
@@ -370,21 +370,21 @@ class SparkContext(ContextData):
         return properties
 
     def setJobGroup(self, groupId: str, description: str, interruptOnCancel: bool = False) -> None:
-        """Name this thread's jobs, as local properties; as PySpark."""
+        """Name this thread's jobs. Differs: as local properties only; jobs cannot be cancelled by it."""
         self.setLocalProperty("spark.jobGroup.id", groupId)
         self.setLocalProperty("spark.job.description", description)
         self.setInterruptOnCancel(interruptOnCancel)
 
     def setJobDescription(self, value: str) -> None:
-        """Describe this thread's jobs, as a local property; as PySpark."""
+        """Describe this thread's jobs. Differs: as a local property only."""
         self.setLocalProperty("spark.job.description", value)
 
     def setInterruptOnCancel(self, interruptOnCancel: bool) -> None:
-        """Kept as a local property: cancelled tasks end with their worker in any case."""
+        """Differs: kept as a local property only."""
         self.setLocalProperty("spark.job.interruptOnCancel", str(interruptOnCancel).lower())
 
     def addJobTag(self, tag: str) -> None:
-        """Tag this thread's jobs, as a local property; as PySpark."""
+        """Tag this thread's jobs. Differs: as a local property only."""
         self._set_tags(self.getJobTags() | {tag})
 
     def removeJobTag(self, tag: str) -> None:

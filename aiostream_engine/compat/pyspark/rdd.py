@@ -115,7 +115,7 @@ class RDD(Actions, PairOperations, Generic[T]):
         return self.persist(StorageLevel.MEMORY_ONLY)
 
     def persist(self, storageLevel: StorageLevel = StorageLevel.MEMORY_ONLY) -> RDD[T]:
-        """Keep once computed, until :meth:`unpersist`; for levels see :class:`StorageLevel`."""
+        """Keep once computed. Differs: what the levels mean, see ``StorageLevel``."""
         if not isinstance(storageLevel, StorageLevel):
             raise TypeError("storageLevel must be of type pyspark.StorageLevel")
         if self._level not in (StorageLevel.NONE, storageLevel):
@@ -127,7 +127,7 @@ class RDD(Actions, PairOperations, Generic[T]):
         return self
 
     def unpersist(self, blocking: bool = False) -> RDD[T]:
-        """Let go of what is kept. ``blocking`` has no effect: it is gone on return."""
+        """Let go of what is kept. Differs: ``blocking`` has no effect, it is gone on return."""
         self._level, self.is_cached = StorageLevel.NONE, False
         if not self.is_checkpointed:
             self.ctx._on_loop(self._core.unpersist)
@@ -167,11 +167,11 @@ class RDD(Actions, PairOperations, Generic[T]):
         return self.ctx._on_loop(lambda: self._core.context.runner.kept(self._core.node) is not None)
 
     def getCheckpointFile(self) -> str | None:
-        """Always None: the blocks of a checkpoint have no name of their own."""
+        """Differs: always None, as the blocks of a checkpoint have no name."""
         return None
 
     def cleanShuffleDependencies(self, blocking: bool = False) -> None:
-        """Does nothing: no job leaves shuffle files behind."""
+        """Differs: does nothing, as no job leaves shuffle files behind."""
 
     # -- record by record and partition by partition -------------------------------------------
 
@@ -288,7 +288,11 @@ class RDD(Actions, PairOperations, Generic[T]):
         return self.coalesce(numPartitions, shuffle=True)
 
     def coalesce(self, numPartitions: int, shuffle: bool = False) -> RDD[T]:
-        """Fewer partitions by putting neighbours together, or any number with ``shuffle``; as PySpark."""
+        """Fewer partitions by putting neighbours together, or any number with ``shuffle``.
+
+        Differs: where Spark knows from an earlier job on which host a shuffled partition was made, it may
+        put others together.
+        """
         if not numPartitions > 0:
             raise ValueError("Number of partitions must be positive.")
         if shuffle:
@@ -321,7 +325,7 @@ class RDD(Actions, PairOperations, Generic[T]):
         return self
 
     def toDebugString(self) -> bytes | None:
-        """The engine's lineage as an indented text, in bytes; not Spark's text."""
+        """The lineage as an indented text, in bytes. Differs: in the words of this engine."""
         return self._core.to_debug_string().encode()
 
 

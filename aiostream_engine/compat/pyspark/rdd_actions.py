@@ -94,7 +94,7 @@ class Actions:
         return self.ctx._run(collect_partitions(self._core, partitions))
 
     def toLocalIterator(self, prefetchPartitions: bool = False) -> Iterator[Any]:
-        """The records one by one, a partition at a time; ``prefetchPartitions`` has no effect."""
+        """The records one by one, a partition at a time. Differs: none is computed ahead."""
         return self._iterate(iterate_partitions(self._core))
 
     def _iterate(self, parts: AsyncGenerator[list[Any], None]) -> Iterator[Any]:
@@ -154,7 +154,7 @@ class Actions:
         return sample[:num]
 
     def lookup(self, key: Any) -> list[Any]:
-        """The values of ``key``. Looks into all partitions: where a key lies is known to the workers only."""
+        """The values of ``key``. Differs: looks into all partitions; only workers know where a key is."""
         return self.ctx._run(self._core.lookup(key))
 
     # -- reductions ----------------------------------------------------------------------------
@@ -240,7 +240,7 @@ class Actions:
         return self.reduce(min if key is None else lambda a, b: min(a, b, key=key))
 
     def stats(self) -> StatCounter:
-        """Count, mean, variance and extremes in one pass; as PySpark."""
+        """Count, mean, variance and extremes in one pass; as PySpark. See ``StatCounter``."""
         parts = self._partials(kernel(StatCounter), "stats")
         return cast("StatCounter", _reduced(StatCounter.mergeStats, parts))
 

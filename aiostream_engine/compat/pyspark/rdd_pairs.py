@@ -177,7 +177,7 @@ class PairOperations:
     def groupByKey(
         self, numPartitions: int | None = None, partitionFunc: Callable[[Any], int] = portable_hash
     ) -> RDD[Any]:
-        """(key, :class:`ResultIterable` of values); as PySpark. Values cross the shuffle ungrouped."""
+        """(key, :class:`ResultIterable` of values); as PySpark."""
         target = self._target(numPartitions, partitionFunc)
         return self._placed(
             target,
@@ -296,7 +296,11 @@ class PairOperations:
         numPartitions: int | None = None,
         keyfunc: Callable[[Any], Any] = lambda x: x,
     ) -> RDD[Any]:
-        """Pairs sorted by ``keyfunc(key)``; counts and samples the data at once, as PySpark."""
+        """Pairs sorted by ``keyfunc(key)``; counts and samples the data at once, as PySpark.
+
+        Differs: with ``keyfunc`` the bounds of partitions are compared as ``keyfunc`` gives them; PySpark
+        compares keys with what ``keyfunc`` gives.
+        """
         count = self._defaultReducePartitions() if numPartitions is None else numPartitions
         if count == 1:
             whole = self.coalesce(1) if self.getNumPartitions() > 1 else cast("RDD[Any]", self)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+
 from ...executors.base import Task
 from ...executors.task import current_environment
 
@@ -36,13 +39,21 @@ class TaskContext:
         return self._task.id
 
     def stageId(self) -> int:
-        """Always 0: stages have no numbers here."""
+        """A number. Differs: always 0, as stages have no numbers here."""
         return 0
 
     def cpus(self) -> int:
-        """Always 1, as one task has one worker process."""
+        """Processors of the task. Differs: always 1, as a task has one worker process."""
         return 1
 
+    def cpuAmount(self) -> Decimal:
+        """Processors of the task. Differs: always 1, as a task has one worker process."""
+        return Decimal(1)
+
+    def resources(self) -> dict[str, Any]:
+        """Differs: always empty, as there are no resources such as GPUs."""
+        return {}
+
     def getLocalProperty(self, key: str) -> str | None:
-        """Always None: local properties do not travel to workers."""
+        """A property of the job. Differs: always None, as properties do not travel to workers."""
         return None

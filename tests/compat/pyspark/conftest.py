@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.compat.pyspark.real_spark import Comparison, LayerEnvironment, RealSpark, SparkUnavailableError
+from tests.compat.pyspark.real_spark import Comparison, LayerEnvironment, RealSpark
 
 
 @pytest.fixture(scope="session")
 def real_spark() -> Iterator[RealSpark]:
     """One real SparkContext for the run; skips with the reason where there can be none, fails in CI."""
-    try:
-        spark = RealSpark()
-    except SparkUnavailableError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(f"no real PySpark: {error}")
+    spark = RealSpark()
     yield spark
     spark.close()
 
