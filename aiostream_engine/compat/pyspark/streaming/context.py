@@ -27,7 +27,7 @@ from ..errors import (
 from .arity import datetime_of
 from .checkpoints import Checkpoints
 from .dstream import DStream
-from .generation import Generation
+from .generation import Generation, NotGeneratedError
 from .inputs import Inputs
 from .listener import StreamingListener, call_listener
 from .settings import backpressure_of, is_true, scheduler_of
@@ -172,8 +172,7 @@ class StreamingContext(Inputs):
             try:
                 return await _in_thread(self._generator_thread, lambda: run(time_ms, rdds))
             except Exception as error:
-                self._generation.fail(time_ms, error)
-                raise
+                raise self._generation.fail(time_ms, error) from error
 
         return build
 
@@ -189,6 +188,8 @@ class StreamingContext(Inputs):
         async def reported(rdd: Any, batch: Batch) -> None:
             try:
                 await run(rdd, batch)
+            except NotGeneratedError:
+                raise  # reported by who found it
             except Exception as error:
                 self._termination.report(error)
                 raise
@@ -240,8 +241,7 @@ class StreamingContext(Inputs):
     def _all_there(self, rdds: Sequence[Any], time_ms: int, text: str) -> None:
         if any(rdd is None for rdd in rdds):
             error = SparkRuntimeException(f"{text} {time_ms} ms")
-            self._generation.fail(time_ms, error)
-            raise error
+            raise self._generation.fail(time_ms, error) from error
 
     def _over(
         self, dstreams: Sequence[DStream[Any]], name: str, build: Callable[[Sequence[Any], Any], Any]

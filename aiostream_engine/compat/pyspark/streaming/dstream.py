@@ -306,7 +306,7 @@ class TransformedDStream(DStream[U]):
     def __init__(self, prev: DStream[T], func: Callable[..., RDD[U] | None]) -> None:
         self.prev = prev
         self.func = func
-        made = prev._made("transform", prev._ssc._user_build(with_time(func, 1, "func takes (time, rdd)")))
+        made = prev._made("transform", prev._ssc._user_build(func))
         super().__init__(made._stream, prev._ssc)
 
 

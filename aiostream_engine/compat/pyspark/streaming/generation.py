@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ....runtime.machine import Batch
 
-__all__ = ["Generation"]
+__all__ = ["Generation", "NotGeneratedError"]
 
 _BATCHES_MAX = 16
+
+
+class NotGeneratedError(Exception):
+    """An output does not run, since a function that makes RDDs of its batch raised."""
 
 
 class Generation:
@@ -32,20 +36,20 @@ class Generation:
         self._completed: dict[int, None] = {}
 
     def check(self, time_ms: int) -> None:
-        """Raises what the batch failed with, so that no function of it is called again."""
+        """Raises NotGeneratedError for a batch that failed, so that no function of it is called again."""
         failure = self._failures.get(time_ms)
         if failure is not None:
-            raise failure
+            raise NotGeneratedError(f"the batch has no outputs: {type(failure).__name__}: {failure}")
 
-    def fail(self, time_ms: int, error: BaseException) -> None:
-        """A function that makes RDDs raised: the batch has no outputs."""
-        if time_ms in self._failures:
-            return
-        _remember(self._failures, time_ms, error)
-        self._report(error)
+    def fail(self, time_ms: int, error: BaseException) -> NotGeneratedError:
+        """A function that makes RDDs raised: the batch has no outputs. Gives what to raise."""
+        if time_ms not in self._failures:
+            _remember(self._failures, time_ms, error)
+            self._report(error)
+        return NotGeneratedError(f"the batch has no outputs: {type(error).__name__}: {error}")
 
     async def complete(self, batch: Batch) -> None:
-        """Make all RDDs of the batch, if that was not done; raises what it failed with.
+        """Make all RDDs of the batch, if that was not done. Raises NotGeneratedError.
 
         An error of another kind, such as of a state's function, is left to the output that meets it.
         """

@@ -33,7 +33,7 @@ class RddQueueSource(EphemeralSource):
         self.name = f"{self.name}[{context.stream_id}]"
 
     async def cut(self, time: BatchTime) -> BatchInput:
-        if self._stopped or not self._rdds:
+        if not self._rdds:
             return BatchInput(datasets=(self._default,))
         if self._one_at_a_time:
             return BatchInput(datasets=(self._rdds.popleft(),))

@@ -62,10 +62,12 @@ def backpressure_of(conf: SparkConf) -> BackpressureConfig:
     if not is_true(conf, f"{key}.enabled"):
         return BackpressureConfig(enabled=False, rate_max=rate_max)
     first = conf.get(f"{key}.initialRate")
+    initial = rate_max if first is None else float(first)
+    least = float(conf.get(f"{key}.pid.minRate", "100"))
     return BackpressureConfig(
-        initial_rate=rate_max if first is None else float(first),
+        initial_rate=initial,
         rate_max=rate_max,
-        rate_min=float(conf.get(f"{key}.pid.minRate", "100")),
+        rate_min=min(rate for rate in (least, initial, rate_max) if rate is not None),
         proportional=float(conf.get(f"{key}.pid.proportional", "1.0")),
         integral=float(conf.get(f"{key}.pid.integral", "0.2")),
         derivative=float(conf.get(f"{key}.pid.derived", "0.0")),

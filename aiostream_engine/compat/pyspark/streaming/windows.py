@@ -6,11 +6,11 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from ....operators.partitioners import HashPartitioner
 from ....plan.graph import InverseWindowStream, StateStream
 from ....rdd_actions import as_fn
 from ....state.specs import ExpiringInverseWindow, InverseWindow, UpdateState
 from .. import stream_kernels as kernels
-from ..kernels import portable
 from ..rdd import RDD
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class WindowsAndState:
     """Mixed into :class:`~aiostream_engine.compat.pyspark.streaming.dstream.DStream`.
 
     Durations are seconds. A window at T holds the batches of (T - window, T]; at the start it is shorter.
+    States are placed by the engine's own hash, which is the same after a restart: their keys must be of
+    Python's plain types, or tuples of these.
     """
 
     if TYPE_CHECKING:
@@ -150,7 +152,7 @@ class WindowsAndState:
                 window_ms=int(window * 1000),
                 spec=spec,
                 state_id=self._ssc._engine_context._state_id(name),
-                partitioner=portable(partitions),
+                partitioner=HashPartitioner(partitions),
                 named=True,
             )
         )
@@ -175,7 +177,7 @@ class WindowsAndState:
                 parents=(self._stream.node,),
                 spec=UpdateState(as_fn(updateFunc, name)),
                 state_id=self._ssc._engine_context._state_id(name),
-                partitioner=portable(self._partitions(numPartitions)),
+                partitioner=HashPartitioner(self._partitions(numPartitions)),
                 initial=initial._core if isinstance(initial, RDD) else initial or None,
                 named=True,
                 rests_when_missing=True,

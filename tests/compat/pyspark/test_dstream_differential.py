@@ -1,0 +1,81 @@
+"""DStreams under real PySpark and under the layer: the same programs, compared batch by batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+
+from tests.compat.pyspark import dstream_programs as programs
+from tests.compat.pyspark.real_spark import Comparison, LayerEnvironment
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(280)]
+
+
+@pytest.fixture(scope="module")
+def layer() -> Iterator[LayerEnvironment]:
+    """As Spark, every tick has a batch, so that windows hold the same batches."""
+    from aiostream_engine.compat.pyspark import SparkConf, SparkContext
+
+    os.environ["PYTHONHASHSEED"] = os.environ.get("PYTHONHASHSEED", "0")
+    conf = SparkConf().set("spark.aiostream.missedTicks", "every")
+    with SparkContext("local[2]", "comparison", conf=conf) as sc:
+        yield LayerEnvironment(sc)
+
+
+numbers = st.integers(-20, 20)
+partitions = st.lists(numbers, max_size=5)
+states = st.lists(st.tuples(st.integers(0, 4), numbers), max_size=4, unique_by=lambda pair: pair[0])
+
+
+def queues(batches_max: int) -> st.SearchStrategy[list[programs.Batch]]:
+    """Batches with and without records and partitions."""
+    batch = st.none() | st.lists(partitions, min_size=1, max_size=2)
+    return st.lists(batch, min_size=1, max_size=batches_max)
+
+
+generated = settings(
+    max_examples=2,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],  # each try takes seconds: nothing is shrunk
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@example(a=[[[1, 2, 3], [4, 5]], None], b=[[[1, 2], [6]], [[3], []]])
+@given(a=queues(3), b=queues(2))
+@generated
+def test_operators_give_what_spark_gives_in_each_batch(comparison: Comparison, a, b):
+    """Row DS-2: an RDD without partitions, one of empty partitions, and none at all are three things."""
+    assert_same(comparison, "on_single_batches", a, b, 4)
+
+
+@example(a=[[[1, 2, 3], [4, 5]], [[], [7]], None, [[2, 2, 9]], [[1], [1]]], initial=[(1, 5), (9, 9)])
+@given(a=queues(6), initial=states)
+@generated
+def test_windows_and_states_give_what_spark_gives_in_each_batch(comparison: Comparison, a, initial):
+    """Windows begin in part; states start from pairs; both go on when there is nothing new."""
+    assert_same(comparison, "on_many_batches", a, initial, 9)
+
+
+def assert_same(comparison: Comparison, program: str, *args: Any) -> dict[str, Any]:
+    """Both give the same in each batch of each stream; gives that."""
+    theirs, mine = comparison.both(programs.__name__, program, *args)
+    assert theirs[0] == "ok", f"under real PySpark: {theirs[-1]}"
+    assert mine[0] == "ok", f"under the layer: {mine[-1]}"
+    different = [
+        f"{name}, batch {number}: real PySpark gives {dict(theirs[1][name]).get(number, 'nothing')}, "
+        f"the layer {dict(mine[1][name]).get(number, 'nothing')}"
+        for name in theirs[1]
+        for number in sorted({*dict(theirs[1][name]), *dict(mine[1][name])})
+        if dict(theirs[1][name]).get(number, "nothing") != dict(mine[1][name]).get(number, "nothing")
+    ]
+    assert not different, "\n".join(different)
+    result: dict[str, Any] = mine[1]
+    return result
