@@ -26,9 +26,9 @@ async def main() -> None:
     while counted < given["records"]:
         order = sorted(offsets, key=offsets.__getitem__)
         wanted = [
-            WantedPartition(given["topic"], topic_id, number, offsets[number], 8 * MIB) for number in order
+            WantedPartition(given["topic"], topic_id, number, offsets[number], 2 * MIB) for number in order
         ]
-        request = FetchByIdOrName(wanted, wait_ms=100, bytes_min=1, bytes_max=16 * MIB, isolation=1)
+        request = FetchByIdOrName(wanted, wait_ms=100, bytes_min=1, bytes_max=4 * MIB, isolation=1)
         for part in (await client.send(node, request)).partitions:
             for header in headers(part.records):
                 counted += header.records

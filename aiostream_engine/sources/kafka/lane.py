@@ -41,8 +41,8 @@ class FetchLimits:
     """How much a fetch brings, in bytes, and how long the broker may wait for ``bytes_min``."""
 
     bytes_min: int = 1
-    partition_bytes_max: int = 8 * MIB
-    response_bytes_max: int = 16 * MIB
+    partition_bytes_max: int = 2 * MIB
+    response_bytes_max: int = 4 * MIB
     wait_ms: int = 500
 
     def __post_init__(self) -> None:

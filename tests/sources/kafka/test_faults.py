@@ -1,0 +1,224 @@
+"""Brokers that are killed, lost, frozen and slow, under load: all is read, and by the direct source once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from aiostream_engine import StreamingContext
+from aiostream_engine.kafka.admin import KafkaAdmin
+from aiostream_engine.kafka.settings import KafkaSettings
+from aiostream_engine.sources.kafka.group_membership import GroupTimes
+from aiostream_engine.sources.kafka.group_source import GroupKafkaSource
+from aiostream_engine.sources.kafka.source import KafkaSource
+from aiostream_engine.testing import LoopCanary
+from aiostream_engine.testing.kafka_broker import LocalKafka
+from tests.kafka_broker import MakeTopic, shared
+
+from .slow_proxy import SlowProxy
+from .streams import producer, send
+
+pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.timeout(150)]
+
+DEADLINE_S = 90.0
+UniqueName = Callable[[str], str]
+MODES = ("raw", "client", "group")
+TIMES = GroupTimes(session_s=8.0, heartbeat_s=0.3, revoke_s=5.0)
+QUICK = {"request_timeout_ms": 3000, "metadata_refresh_s": 0.5}
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+class Reading:
+    """A stream over a topic, and how often each value came."""
+
+    def __init__(self, bootstrap: str, topic: str, mode: str, group: str, **options: Any) -> None:
+        options = {**QUICK, **options}
+        if mode == "group":
+            self.source: KafkaSource = GroupKafkaSource(bootstrap, topic, group=group, times=TIMES, **options)
+        else:
+            self.source = KafkaSource(bootstrap, topic, lane=mode, group=group, **options)
+        self.once = mode != "group"
+        self.counts: Counter[bytes] = Counter()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Reading]:
+        async with StreamingContext(0.05, "local") as ssc:
+            ssc.from_source(self.source).foreach_rdd(self._keep)
+            await ssc.start()
+            yield self
+            await ssc.stop()
+
+    async def _keep(self, rdd: Any) -> None:
+        self.counts.update([one.value for one in await rdd.collect()])
+
+    async def until_all(self, values: set[bytes]) -> None:
+        """Returns when every value came; fails when one came twice where that must not be."""
+        await until(lambda: len(self.counts) >= len(values))
+        assert set(self.counts) == values
+        if self.once:
+            assert set(self.counts.values()) == {1}
+
+
+class Load:
+    """Sends numbered values round the partitions until told to end; each is acknowledged once."""
+
+    def __init__(self, bootstrap: str, topic: str, partitions: int) -> None:
+        self._bootstrap, self._topic, self._partitions = bootstrap, topic, partitions
+        self._ended = False
+        self.sent = 0
+
+    @property
+    def values(self) -> set[bytes]:
+        return {b"%d" % n for n in range(self.sent)}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Load]:
+        self._task = asyncio.ensure_future(self._send())
+        try:
+            yield self
+        finally:
+            await self.end()
+
+    async def end(self) -> None:
+        """Returns when all that was sent is acknowledged."""
+        self._ended = True
+        await self._task
+
+    async def _send(self) -> None:
+        options = {"enable_idempotence": True, "acks": "all", "request_timeout_ms": 60_000}
+        async with producer(self._bootstrap, **options) as made:
+            while not self._ended:
+                sent = [
+                    await made.send(self._topic, b"%d" % n, partition=n % self._partitions)
+                    for n in range(self.sent, self.sent + 20)
+                ]
+                for future in sent:
+                    await future
+                self.sent += len(sent)
+                await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_broker_that_is_killed_and_comes_back_costs_no_record(
+    own_kafka: LocalKafka, make_topic: MakeTopic, unique_name: UniqueName, mode: str
+) -> None:
+    topic = await make_topic(own_kafka, partitions=2)
+    reading = Reading(own_kafka.bootstrap, topic, mode, unique_name("group"))
+    async with Load(own_kafka.bootstrap, topic, 2).running() as load, reading.running():
+        for _ in range(2):
+            before = len(reading.counts)
+            await until(lambda before=before: len(reading.counts) > before + 200)
+            await own_kafka.restarted()
+        before = len(reading.counts)
+        await until(lambda: len(reading.counts) > before + 200)
+        await load.end()
+        await reading.until_all(load.values)
+
+
+async def _frozen(kafka: LocalKafka, topic: str, mode: str, group: str, frozen_s: float) -> None:
+    reading = Reading(kafka.bootstrap, topic, mode, group)
+    async with Load(kafka.bootstrap, topic, 2).running() as load, reading.running():
+        await until(lambda: len(reading.counts) > 100)
+        async with LoopCanary() as canary:
+            kafka.freeze()
+            try:
+                await asyncio.sleep(frozen_s)  # what is tested is the time itself
+            finally:
+                kafka.thaw()
+        assert canary.delay.max_s < frozen_s / 2  # the loop did not wait for the broker
+        before = load.sent
+        await until(lambda: len(reading.counts) > before + 100)
+        await load.end()
+        await reading.until_all(load.values)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_broker_that_is_frozen_for_a_while_costs_no_record(
+    own_kafka: LocalKafka, make_topic: MakeTopic, unique_name: UniqueName, mode: str
+) -> None:
+    await _frozen(own_kafka, await make_topic(own_kafka, partitions=2), mode, unique_name("group"), 4.0)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_broker_that_is_frozen_for_longer_than_every_timeout_costs_no_record(
+    own_kafka: LocalKafka, make_topic: MakeTopic, unique_name: UniqueName, mode: str
+) -> None:
+    await _frozen(own_kafka, await make_topic(own_kafka, partitions=2), mode, unique_name("group"), 30.0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_slow_broker_is_read_at_its_pace(
+    kafka: LocalKafka, make_topic: MakeTopic, unique_name: UniqueName, mode: str
+) -> None:
+    topic = await make_topic(kafka, partitions=2)
+    values = [b"%d" % n + bytes(5000) for n in range(400)]
+    for partition in (0, 1):
+        await send(kafka.bootstrap, topic, values[partition::2], partition=partition)
+    upstream = int(kafka.address("PROXIED").rpartition(":")[2])
+    reading = Reading(f"127.0.0.1:{kafka.proxy_port}", topic, mode, unique_name("group"))
+    async with SlowProxy(kafka.proxy_port, upstream, 300_000), reading.running():
+        await reading.until_all(set(values))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalKafka]:
+    with shared(LocalKafka.cluster(3)) as brokers:
+        yield brokers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+async def test_leaders_that_move_and_a_broker_that_is_lost_cost_no_record(
+    cluster: LocalKafka, make_topic: MakeTopic, unique_name: UniqueName, mode: str
+) -> None:
+    topic = await make_topic(cluster, partitions=6, replicas=3, min_insync_replicas=2)
+    reading = Reading(cluster.bootstrap, topic, mode, unique_name("group"))
+    async with Load(cluster.bootstrap, topic, 6).running() as load, reading.running():
+        await until(lambda: len(reading.counts) > 100)
+        for lost in (0, 1):
+            cluster.kill(lost)
+            before = len(reading.counts)
+            await until(lambda before=before: len(reading.counts) > before + 500)
+            await cluster.restarted(lost)
+            await _until_in_sync(cluster, topic)
+        await load.end()
+        await reading.until_all(load.values)
+
+
+async def _until_in_sync(cluster: LocalKafka, topic: str) -> None:
+    """All replicas have all, so that the next broker may be lost."""
+    async with KafkaAdmin(KafkaSettings(cluster.bootstrap)) as admin, asyncio.timeout(DEADLINE_S):
+        while await admin.replicas_in_sync(topic) < 3:
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_records_come_over_tls_with_a_password(
+    kafka: LocalKafka, make_topic: MakeTopic, unique_name: UniqueName, mode: str
+) -> None:
+    topic = await make_topic(kafka)
+    await send(kafka.bootstrap, topic, [b"a", b"b"])
+    reading = Reading(
+        kafka.address("SASLTLS"),
+        topic,
+        mode,
+        unique_name("group"),
+        security_protocol="SASL_SSL",
+        sasl_mechanism="SCRAM-SHA-512",
+        sasl_plain_username=kafka.user,
+        sasl_plain_password=kafka.password,
+        ssl_cafile=kafka.certificates.ca,
+    )
+    async with reading.running():
+        await reading.until_all({b"a", b"b"})
