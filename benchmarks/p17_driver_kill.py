@@ -23,7 +23,7 @@ def setting(options: Options) -> tuple[Sequence[Contender], Any]:
             PROGRAM,
             kind="engine",
             parameters={**ours, "operator": "map_with_state"},
-            runs_max=2,
+            runs_max=1,
             on_disk=True,
         ),
         Contender(
@@ -32,7 +32,7 @@ def setting(options: Options) -> tuple[Sequence[Contender], Any]:
             PROGRAM,
             kind="engine",
             parameters={**ours, "operator": "update_state_by_key"},
-            runs_max=2,
+            runs_max=1,
             on_disk=True,
         ),
         Contender(

@@ -55,11 +55,11 @@ BENCHMARK = Benchmark(
     "P18",
     "W9: word count, SIGKILL at random moments",
     "from each kill, the process being started again at once, until a count that is new and right is "
-    "written (of the engine: in a committed batch). Import is in it. 500 000 JSON lines of 5 000 words come as "
-    "200 files in 20 s whatever happens; all write what they need for recovery each 100 ms on this disk. Lost "
-    "and doubled are words, from the highest count of each; repeated rows were written again by a stream that "
-    "went on. Of Bytewax, rows were seen that it takes back at the restart. It writes a row for each word, the "
-    "others one for each word and batch.",
+    "written (of the engine: in a committed batch). Import is in it. 500 000 JSON lines of 5 000 words come "
+    "as 200 files in 20 s whatever happens; all write what they need for recovery each 100 ms on this disk. "
+    "Lost and doubled are words, from the highest count of each; repeated rows were written again by a "
+    "stream that went on. Of Bytewax, rows were seen that it takes back at the restart. It writes a row for "
+    "each word, the others one for each word and batch.",
     (
         Metric("recovery_s", "first new count, median", "s"),
         Metric("recovery_max_s", "slowest", "s"),
