@@ -262,7 +262,7 @@ class KafkaSource(ReplayableSource):
         if self._failure is not None:
             raise self._failure
         if self._stopped:
-            return BatchInput()
+            return self._frozen(time, [])
         taken = []
         limits = self._limits()
         for place, queue in self.assignment.queues.items():
