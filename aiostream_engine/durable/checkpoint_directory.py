@@ -38,6 +38,8 @@ class CheckpointDirectory:
     def __init__(self, path: str, files: Files | None = None) -> None:
         self.path = os.path.abspath(path)
         self.journal_path = os.path.join(self.path, "journal")
+        self._epoch_path = os.path.join(self.path, "EPOCH")
+        self._epoch_mark: tuple[int, ...] = ()
         self._files = files or Files()
         self._prepare()
         try:
@@ -144,12 +146,20 @@ class CheckpointDirectory:
         return epoch
 
     def check_epoch(self) -> None:
-        """Raises FencedError when another driver opened the directory since, or it was taken away."""
+        """Raises FencedError when another driver opened the directory since, or it was taken away.
+
+        The file is read only when it is another one than at the last look: each group of records asks twice.
+        """
         try:
+            mark = _mark_of(self._epoch_path)
+            if mark == self._epoch_mark:
+                return
             epoch = self._read_epoch()
         except (OSError, CorruptionError) as error:
             raise FencedError(f"{self.path} cannot be read any more, this driver stops: {error}") from error
-        if epoch != self.epoch:
+        if epoch == self.epoch:
+            self._epoch_mark = mark
+        else:
             raise FencedError(
                 f"{self.path} was taken over by a newer driver (epoch {epoch}, this is {self.epoch}): "
                 "this one stops"
@@ -174,6 +184,12 @@ class CheckpointDirectory:
     def close(self) -> None:
         """Unlock."""
         self._lock.close()
+
+
+def _mark_of(path: str) -> tuple[int, ...]:
+    """Differs when a file was replaced or written to: a driver that takes over replaces it."""
+    info = os.stat(path)
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
 def _is_temporary(name: str) -> bool:
