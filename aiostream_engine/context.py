@@ -350,6 +350,8 @@ class StreamingContext(SourceMethods):
         for output in self._outputs:
             if output.sink is not None:
                 await output.sink.open()
+        if self._session is not None:
+            await self._session.resolve(self._outputs)
         trigger = self._trigger(self._session)
         self._running_inputs = inputs = self._make_inputs(trigger)
         self._driver = driver = self._make_driver(trigger, inputs)

@@ -18,12 +18,14 @@ from .rdd import error_policy
 from .rdd_actions import as_fn
 from .runtime.machine import Batch
 from .runtime.sink_driver import SinkDriver
-from .sinks.base import Sink
+from .sinks.base import Encoding, Sink
+from .sinks.dead_letters import dead_letter_entry
 from .sinks.stdout import printable
 from .types import BatchTime, OnError
 
 if TYPE_CHECKING:
     from .context import StreamingContext
+    from .dstream import DStream
     from .rdd import RDD
 
 __all__ = ["BatchIterator", "Outputs", "StreamBatch", "call_with_time"]
@@ -178,12 +180,29 @@ class Outputs:
                 f"to() needs a Sink, not {type(sink).__name__}; for a function use foreach_rdd()"
             )
         driver = SinkDriver(sink, name or sink.name)
+        packing: list[Any] = [None, None]  # what packs at present, and its function
 
         async def run(rdd: RDD[Any], batch: Batch) -> None:
+            packer = sink.packer()
+            if packer is not None:
+                if packer is not packing[0]:
+                    packing[:] = packer, as_fn(packer, f"pack for {driver.name}")
+                rdd = rdd.map_partitions(packing[1], name=f"pack for {driver.name}")
             async with rdd.context.runner.job(batch.time) as job:
                 await driver.write(job, rdd.node, batch)
 
-        self._output(name or f"to({sink.name})", run, retry, sink=driver)
+        self._encoded(sink.encoding, driver.name)._output(name or f"to({sink.name})", run, retry, sink=driver)
+
+    def _encoded(self, encoding: Encoding | None, sink: str) -> DStream[Any]:
+        """The stream as a sink wants it, with its dead letters sent on."""
+        if encoding is None:
+            return self  # type: ignore[return-value]
+        step = f"encode for {sink}"
+        encoded: DStream[Any] = self.map(encoding.encode, name=step, on_error=encoding.on_error)  # type: ignore[attr-defined]
+        if encoding.dead_letters is not None:
+            letters = encoded.dead_letters().map(dead_letter_entry, name=f"entries of {sink}")
+            letters.to(encoding.dead_letters, name=f"{sink} dead letters")
+        return encoded
 
     def batches(self) -> BatchIterator:
         """The batches as an async iterator, a sink with back-pressure; to be called before start.

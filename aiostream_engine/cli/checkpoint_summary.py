@@ -108,6 +108,7 @@ class Summary:
     kept: dict[str, dict[int, Kept]] = field(default_factory=dict)
     _logged: dict[int, _LoggedBlock] = field(default_factory=dict)
     _tentative: list[tuple[Kind, dict[str, Any], int]] = field(default_factory=list)
+    _prepared: dict[str, Any] = field(default_factory=dict)
 
     def read(self, records: Iterable[JournalRecord]) -> None:
         """Take records in order. Raises CorruptionError for one that is not understood."""
@@ -140,7 +141,9 @@ class Summary:
             case Kind.STATE | Kind.KEPT:
                 self._tentative.append((kind, content, size))
             case Kind.COMMIT:
-                self._commit(content)
+                self._commit({**self._prepared, **content} if "prepared" in content else content)
+            case Kind.PREPARED:
+                self._prepared = content
 
     def _intent(self, content: dict[str, Any]) -> None:
         pending = Pending(content["batch"], content["time"])

@@ -20,7 +20,15 @@ from ..durable.journal import SEGMENT_BYTES, DiskFullError, Journal
 from ..durable.seal import Seal
 from ..errors import StorageError
 from ..types import BlockRef
-from .entries import BlocksEntry, CommitEntry, Entry, IntentEntry, OpenEntry
+from .entries import (
+    BlocksEntry,
+    CommitEntry,
+    ConfirmEntry,
+    Entry,
+    IntentEntry,
+    OpenEntry,
+    PreparedEntry,
+)
 from .live_records import Live, LiveRecords
 from .records import FrozenBatch, KeptBlock, Payload, StateChange, encode, seal_record
 
@@ -203,8 +211,12 @@ class CheckpointWriter:
         return lives
 
     def _payload(self, block: BlockRef) -> Callable[[], Payload]:
-        """A block to be written; a large one is digested beside what the journal is writing meanwhile."""
-        if block.size < DIGEST_ALONE_BYTES or self._dead is not None:
+        """A block to be written; a large one is digested beside what the journal is writing meanwhile.
+
+        When it writes nothing there is nothing to overlap with, and a hand-over would only take time.
+        """
+        writes = self._flusher is not None and not self._flusher.done()
+        if not writes or block.size < DIGEST_ALONE_BYTES or self._dead is not None:
             return lambda: Payload.of(block)
         return self._digests.submit(Payload.of, block).result
 
@@ -240,6 +252,33 @@ class CheckpointWriter:
         entry = CommitEntry(self.live, self._payload, batch, time, states, kept, content)
         await self._write(entry)
         self._declared = entry.needs
+
+    async def prepare(
+        self,
+        batch: int,
+        time: int,
+        states: Sequence[StateChange],
+        kept: Sequence[KeptBlock],
+        content: Mapping[str, Any],
+    ) -> PreparedEntry:
+        """Make durable what :meth:`commit` would, of a batch about which a transaction outside decides.
+
+        content: has ``commit_point`` besides, where a recovery has to ask. Give the result to
+        :meth:`confirm` when the transaction was committed; without that the batch is not true.
+        """
+        content = {**content, "epoch": self.directory.epoch}
+        entry = PreparedEntry(self.live, self._payload, batch, time, states, kept, content)
+        await self._write(entry)
+        return entry
+
+    async def confirm(self, prepared: PreparedEntry) -> None:
+        """Note that a prepared batch is true."""
+        await self._write(prepared.confirmation(self.directory.epoch))
+        self._declared = prepared.needs
+
+    async def confirm_found(self, batch: int, time: int, prepared: int) -> None:
+        """Note that a batch is true that an earlier driver had prepared in record ``prepared``."""
+        await self._write(ConfirmEntry(batch, time, prepared, self.directory.epoch))
 
     # -- forgetting ----------------------------------------------------------------------------
 

@@ -14,14 +14,15 @@ from ..durable.checkpoint_directory import CheckpointDirectory
 from ..durable.crash import crash_point
 from ..durable.files import Files
 from ..durable.seal import Seal
-from ..errors import GraphError, StorageError
+from ..errors import CorruptionError, GraphError, StorageError
 from ..plan.graph import InputStream, InverseWindowStream, OutputNode, StreamNode, WindowStream
+from ..sinks.base import BatchMark
 from ..sources.base import BatchInput, ReplayableSource, Source
 from ..types import BatchTime, BlockRef
 from .checkpoint import CheckpointWriter
 from .driver import StreamDriver
 from .inputs import Inputs
-from .recovered import Recovered
+from .recovered import Prepared, Recovered
 from .recovery import recover, step_of_state
 from .state_restoring import StateRestoring
 from .ticker import Tick
@@ -141,6 +142,60 @@ class CheckpointSession:
             for intent in recovered.pending:
                 for block in intent.inputs.pop(name, BatchInput()).blocks:
                     live.forget_logged(block)
+
+    # -- what a transaction decided --------------------------------------------------------------
+
+    async def resolve(self, outputs: Sequence[OutputNode]) -> None:
+        """Ask the sink that makes batches true about the last prepared one; its sinks are open.
+
+        Raises GraphError when the program has not the sink that knows, StorageError when that has
+        forgotten, and CorruptionError when it is ahead of this directory.
+        """
+        sinks = [output.sink for output in outputs if output.sink is not None]
+        point = next((sink for sink in sinks if sink.commit_point is not None), None)
+        prepared = self.recovered.prepared
+        if prepared is not None and (point is None or point.commit_point != prepared.commit_point):
+            raise GraphError(
+                f"whether batch {prepared.batch} is true is known to {prepared.commit_point} alone: start "
+                "once more with the sink that writes there"
+            )
+        mark = None if point is None else await point.committed()
+        if point is not None:
+            self._check_mark(point.commit_point or "", mark, prepared)
+            if mark is None:
+                await point.begin(BatchMark(self.recovered.batch, max(0, self.recovered.time)))
+        if prepared is None:
+            return
+        if mark != (prepared.batch, prepared.time):
+            _log.info("batch %d was prepared, but its transaction is not committed", prepared.batch)
+            return
+        _log.info("batch %d is true: its transaction is committed", prepared.batch)
+        crash_point("before_confirm")
+        await self.writer.confirm_found(prepared.batch, prepared.time, prepared.number)
+        await asyncio.to_thread(self._read_again)
+
+    def _check_mark(self, where: str, mark: BatchMark | None, prepared: Prepared | None) -> None:
+        directory = self.config.directory
+        if prepared is not None and mark is None:
+            raise StorageError(
+                f"{where} has forgotten whether batch {prepared.batch} is true. Look there; then "
+                f"have the batch run again, by `checkpoint repair {directory} --give-up-from "
+                f"{prepared.number}`, or begin anew"
+            )
+        last = prepared.time if prepared is not None else self.recovered.time
+        if mark is None or mark.time <= last:
+            return
+        if self.recovered.batch or prepared is not None:
+            raise CorruptionError(
+                f"{where} says that batch {mark.batch_id} ({mark.time}) is true, but {directory} ends before "
+                "it: the directory is an old copy, or another stream uses the same transactional id"
+            )
+        _log.warning("%s remembers batch %d of an earlier directory: it begins anew", where, mark.batch_id)
+
+    def _read_again(self) -> None:
+        directory, writer = self.writer.directory, self.writer
+        self.recovered = recover(directory.journal_path, writer.seal, writer.files, settle=False)
+        writer.live = self.recovered.live
 
     # -- restoring -----------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from ..plan.graph import OutputNode, StateStream
 from ..sources.base import BatchInput
 from ..types import BatchTime
 from .checkpoint import CheckpointWriter
+from .entries import PreparedEntry
 from .inputs import Inputs
 from .machine import Batch
 from .records import FrozenBatch, FrozenInput, Position, StateChange, plain
@@ -52,6 +53,8 @@ class CommitProtocol:
         self._writer = writer
         self._clock = {"zero_ms": zero_ms, "interval_ms": interval_ms}
         self._written: dict[str, Any] = {}  # the last position of each input that was handed to the journal
+        self._point = _commit_point(self._sinks)
+        self._described_inputs: dict[int, dict[str, Any]] = {}  # of batches in flight
         self._keepers = {node.state_id: node for node in translator.nodes if has_state(node)}
         self._state_ids = {stored_state_id(node): name for name, node in self._keepers.items()}
 
@@ -61,6 +64,11 @@ class CommitProtocol:
         Its record is written while the batch is already being computed; what can be seen outside, the
         output operations and the writes of sinks, waits for :meth:`begun`.
         """
+        if self._point is not None:
+            self._described_inputs[batch.id] = {
+                node.name: content.metadata
+                for node, content in zip(self._inputs.nodes, contents, strict=True)
+            }
         if self._writer is None:
             return
         frozen = self._frozen(self._writer, batch, contents)
@@ -133,11 +141,22 @@ class CommitProtocol:
            repeats this step for the last batch; it may be repeated any number of times.
         4. Sources are told, so that they can acknowledge to the outside.
         5. What no later batch needs is forgotten: blocks, then segments of the journal.
+
+        With a sink that is the commit point, and output for it in the batch, step 2 is:
+
+        2a. A prepared record is written and synced, with all that the commit record would cover. The
+            batch is not true.
+        2b. **The sink's transaction is committed, with the mark of the batch: from here it is true.**
+        2c. The commit record is written, which only names the prepared one. When a crash comes before
+            it, recovery asks the sink for its mark, and writes this record or drops what was prepared.
         """
+        point = self._point if self._point is not None and self._point.has_output(batch) else None
         if self._writer is not None:
             await self.begun(batch)
             crash_point("before_commit")
-            await self._write(self._writer, batch)
+        await self._decide(point, batch)
+        self._described_inputs.pop(batch.id, None)
+        if self._writer is not None:
             crash_point("after_commit")
         for sink in self._sinks:
             await sink.publish(batch.id, batch.time, batch.tokens.pop(sink.name, None))
@@ -149,7 +168,22 @@ class CommitProtocol:
             await self._writer.collect_garbage()
             crash_point("after_collect")
 
-    async def _write(self, writer: CheckpointWriter, batch: Batch) -> None:
+    async def _decide(self, point: SinkDriver | None, batch: Batch) -> None:
+        """Make the batch true."""
+        prepared = None
+        if self._writer is not None:
+            prepared = await self._write(self._writer, batch, point)
+        if point is not None:
+            crash_point("after_prepare")
+            await point.commit_batch(batch, self._described_inputs.get(batch.id, {}))
+            crash_point("after_transaction")
+        if self._writer is not None and prepared is not None:
+            await self._writer.confirm(prepared)
+
+    async def _write(
+        self, writer: CheckpointWriter, batch: Batch, point: SinkDriver | None
+    ) -> PreparedEntry | None:
+        """Write the commit, or, with a sink that decides, what it will cover."""
         for state_id, partition in writer.overdue_chains():
             if state_id in self._state_ids:
                 self._states.rewrite(self._state_ids[state_id], partition, batch.time)
@@ -163,7 +197,12 @@ class CommitProtocol:
         kept = self._translator.kept_blocks(batch)
         try:
             described = [self._described(change) for change in changes]
-            await writer.commit(batch.id, int(batch.time), described, kept, content)
+            if point is None:
+                await writer.commit(batch.id, int(batch.time), described, kept, content)
+                return None
+            tokens = {name: token for name, token in batch.tokens.items() if name != point.name}
+            content |= {"tokens": tokens, "commit_point": point.commit_point}
+            return await writer.prepare(batch.id, int(batch.time), described, kept, content)
         finally:
             self._states.release_changes(changes)
 
@@ -175,6 +214,7 @@ class CommitProtocol:
 
     async def abort(self, batch: Batch) -> None:
         """Throw away what a failed batch staged."""
+        self._described_inputs.pop(batch.id, None)
         for sink in self._sinks:
             try:
                 await sink.abort(batch)
@@ -185,6 +225,18 @@ class CommitProtocol:
         """Repeat the publishing of the last commit, which a crash may have cut short."""
         for sink in self._sinks:
             await sink.publish(batch, time, tokens.get(sink.name))
+
+
+def _commit_point(sinks: Sequence[SinkDriver]) -> SinkDriver | None:
+    """The sink whose transaction makes batches true. Raises GraphError for a second one."""
+    points = [sink for sink in sinks if sink.commit_point is not None]
+    if len(points) > 1:
+        raise GraphError(
+            f"sinks {points[0].name!r} and {points[1].name!r} would both decide whether a batch is true: one "
+            "transaction can do that. Let one sink write to several topics (topic= takes a function of the "
+            "record), or give the other one no transactional_id, which makes it at least once"
+        )
+    return points[0] if points else None
 
 
 def _retrieve(task: asyncio.Future[None]) -> None:

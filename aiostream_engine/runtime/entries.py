@@ -20,7 +20,16 @@ from .records import (
     in_users_file,
 )
 
-__all__ = ["BlocksEntry", "CommitEntry", "Entry", "IntentEntry", "OpenEntry", "Reader"]
+__all__ = [
+    "BlocksEntry",
+    "CommitEntry",
+    "ConfirmEntry",
+    "Entry",
+    "IntentEntry",
+    "OpenEntry",
+    "PreparedEntry",
+    "Reader",
+]
 
 # Begins to read a block; the result waits for it.
 Reader = Callable[[BlockRef], Callable[[], Payload]]
@@ -156,6 +165,8 @@ class CommitEntry:
     content: JSON data of the commit itself. needs: the first record that is needed, as the commit says.
     """
 
+    kind = Kind.COMMIT
+
     def __init__(
         self,
         live: LiveRecords,
@@ -191,7 +202,7 @@ class CommitEntry:
         ]
         self.needs = self._live.first_needed()
         head = {"batch": self._batch, "time": self._time, "needs": self.needs}
-        return [*drafts, Draft(Kind.COMMIT, {**head, **self._content})]
+        return [*drafts, Draft(self.kind, {**head, **self._content})]
 
     def _kept_draft(self, item: KeptBlock, payload: Callable[[], Payload] | None) -> Draft:
         content = {
@@ -224,6 +235,45 @@ class CommitEntry:
             self._live.keep(item.windows, self._time, live)
         self._live.end_batch(self._batch, lives[-1].number)
         self._live.forget_kept(self._content["horizons"])
+
+
+class PreparedEntry(CommitEntry):
+    """All that a commit covers, of a batch that is not true yet: a transaction outside decides."""
+
+    kind = Kind.PREPARED
+    number = 0
+    """Of the record that frames it, when it is synced."""
+
+    def synced(self, lives: Sequence[Live]) -> None:
+        self._lives = list(lives)
+        self.number = lives[-1].number
+
+    def confirmation(self, epoch: int) -> ConfirmEntry:
+        """What is to be written when the transaction was committed."""
+        return ConfirmEntry(self._batch, self._time, self.number, epoch, self._count)
+
+    def _count(self) -> None:
+        super().synced(self._lives)
+
+
+class ConfirmEntry:
+    """The commit of a prepared batch. prepared: number of its record. count: called when it counts."""
+
+    def __init__(
+        self, batch: int, time: int, prepared: int, epoch: int, count: Callable[[], None] | None = None
+    ) -> None:
+        self._content = {"batch": batch, "time": time, "prepared": prepared, "epoch": epoch}
+        self._count = count
+
+    def build(self, first: int) -> Sequence[Draft]:
+        return [Draft(Kind.COMMIT, self._content)]
+
+    def appended(self, lives: Sequence[Live]) -> None:
+        return
+
+    def synced(self, lives: Sequence[Live]) -> None:
+        if self._count is not None:
+            self._count()
 
 
 def _block_draft(stream: str, block: BlockRef, batch: int | None, payload: Payload) -> Draft:

@@ -6,6 +6,8 @@
     STATE    changes or a snapshot of one partition of a keyed state
     KEPT     a block of an RDD that later windows need
     COMMIT   the batch is true: versions of states, tokens of sinks
+    PREPARED what a COMMIT says, of a batch about which a transaction outside decides; a COMMIT that
+             names it follows when that is known
 
 The metadata of a record is its seal, over all of it, and JSON. User data is the payload.
 """
@@ -61,6 +63,7 @@ class Kind(IntEnum):
     STATE = 4
     KEPT = 5
     COMMIT = 6
+    PREPARED = 7
 
 
 class StateChange(NamedTuple):

@@ -11,7 +11,16 @@ from ..types import BlockRef
 from .live_records import LiveRecords
 from .records import SealedRecord
 
-__all__ = ["Intent", "KeptPart", "Layout", "Recovered", "StateChain", "StateChains", "StoredPosition"]
+__all__ = [
+    "Intent",
+    "KeptPart",
+    "Layout",
+    "Prepared",
+    "Recovered",
+    "StateChain",
+    "StateChains",
+    "StoredPosition",
+]
 
 
 @dataclass(slots=True)
@@ -89,6 +98,19 @@ class StoredPosition:
         return [json.loads(text) for text in self.change_texts]
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch that a transaction decides about, whose outcome the journal does not hold.
+
+    commit_point: where to ask. number: of its record.
+    """
+
+    batch: int
+    time: int
+    commit_point: str
+    number: int
+
+
 @dataclass(slots=True)
 class Recovered:
     """What the journal says.
@@ -100,6 +122,7 @@ class Recovered:
     pending: batches to be run again, in order.
     states, kept: by the names of states and windows.
     leftovers: logged blocks of receivers that no batch holds yet, by input.
+    prepared: the batch after the last one, when only a transaction outside knows whether it is true.
     live: which records are still needed.
     torn_bytes: what a crash left behind at the end, which was never said to be durable.
     """
@@ -117,6 +140,7 @@ class Recovered:
     states: dict[str, StateChains] = field(default_factory=dict)
     kept: dict[str, dict[int, dict[int, KeptPart]]] = field(default_factory=dict)
     leftovers: dict[str, list[BlockRef]] = field(default_factory=dict)
+    prepared: Prepared | None = None
     live: LiveRecords = field(default_factory=LiveRecords)
     records: int = 0
     seconds: float = 0.0

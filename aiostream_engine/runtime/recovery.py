@@ -15,7 +15,16 @@ from ..sources.base import BatchInput
 from ..types import BlockRef
 from .live_records import Live
 from .records import Kind, SealedRecord, StateChange, block_at, open_record
-from .recovered import Intent, KeptPart, Layout, Recovered, StateChain, StateChains, StoredPosition
+from .recovered import (
+    Intent,
+    KeptPart,
+    Layout,
+    Prepared,
+    Recovered,
+    StateChain,
+    StateChains,
+    StoredPosition,
+)
 
 __all__ = ["recover", "step_of_state"]
 
@@ -65,6 +74,7 @@ class _Reader:
         self._seal = seal
         self._first = 0
         self._tentative: list[SealedRecord] = []
+        self._prepared: SealedRecord | None = None
         self._blocks: dict[int, SealedRecord] = {}  # of batches that are not committed
         self._loose: dict[int, None] = {}  # numbers of those that no batch has
         self._intents: dict[int, SealedRecord] = {}
@@ -76,6 +86,7 @@ class _Reader:
             Kind.STATE: self._tentative.append,
             Kind.KEPT: self._tentative.append,
             Kind.COMMIT: self._commit,
+            Kind.PREPARED: self._prepare,
         }
 
     def read(self, record: JournalRecord) -> None:
@@ -96,6 +107,7 @@ class _Reader:
     def _open(self, record: SealedRecord) -> None:
         self._check_epoch(record)
         self._tentative.clear()
+        self._prepared = None  # its transaction was not committed: the driver had asked before
         recovered, content = self.recovered, record.content
         if recovered.zero_ms is None:
             recovered.zero_ms, recovered.interval_ms = content["zero_ms"], content["interval_ms"]
@@ -136,8 +148,25 @@ class _Reader:
         elif name in self.recovered.positions:
             self.recovered.positions[name].change_texts.append(position["change"])
 
+    def _prepare(self, record: SealedRecord) -> None:
+        self._check_epoch(record)
+        self._prepared = record
+
+    def _confirmed(self, record: SealedRecord) -> SealedRecord:
+        """The commit as one record: a short one stands for what was prepared before it."""
+        prepared, self._prepared = self._prepared, None
+        wanted = record.content.get("prepared", 0)
+        if wanted != (prepared.ref.number if prepared is not None else 0):
+            raise CorruptionError(
+                f"record {record.ref.number} commits record {wanted}, which was not prepared before it"
+            )
+        if prepared is None:
+            return record
+        return prepared._replace(kind=Kind.COMMIT, content={**prepared.content, **record.content})
+
     def _commit(self, record: SealedRecord) -> None:
         self._check_epoch(record)
+        record = self._confirmed(record)
         recovered, content = self.recovered, record.content
         batch = content["batch"]
         if recovered.batch and batch != recovered.batch + 1:
@@ -208,6 +237,9 @@ class _Reader:
     def finish(self) -> Recovered:
         """Check what is left, and give it."""
         recovered = self.recovered
+        if self._prepared is not None:
+            content, number = self._prepared.content, self._prepared.ref.number
+            recovered.prepared = Prepared(content["batch"], content["time"], content["commit_point"], number)
         needed = recovered.commit.get("needs", 0)
         if self._first > max(1, needed):
             raise CorruptionError(

@@ -9,7 +9,17 @@ from typing import Any, Protocol
 from ..blocks.formats import read_chunks
 from ..operators.structure import ToBlocks
 from ..plan.nodes import Node
-from ..sinks.base import IdempotentSink, PlainSink, Sink, SinkContext, TransactionalSink, WriteKey
+from ..sinks.base import (
+    BatchCommit,
+    BatchMark,
+    CommitPointSink,
+    IdempotentSink,
+    PlainSink,
+    Sink,
+    SinkContext,
+    TransactionalSink,
+    WriteKey,
+)
 from ..types import BatchTime, BlockRef
 from .jobs import Materialiser
 from .machine import Batch
@@ -55,6 +65,35 @@ class SinkDriver:
             raise
         if isinstance(self.sink, TransactionalSink):
             batch.tokens[self.name] = tokens
+
+    # -- deciding ------------------------------------------------------------------------------
+
+    @property
+    def commit_point(self) -> str | None:
+        """Where the sink remembers which batches are true, None when it does not decide."""
+        return self.sink.commit_point if isinstance(self.sink, CommitPointSink) else None
+
+    def has_output(self, batch: Batch) -> bool:
+        """True when the batch staged records."""
+        return any(token["records"] for token in batch.tokens.get(self.name, ()))
+
+    async def commit_batch(self, batch: Batch, inputs: dict[str, Any]) -> None:
+        """Let the sink make a batch true. inputs: what describes the content of each input, by name."""
+        assert isinstance(self.sink, CommitPointSink)
+        tokens = batch.tokens.get(self.name, ())
+        await self.sink.commit_batch(BatchCommit(batch.id, batch.time, inputs), tokens)
+
+    async def committed(self) -> BatchMark | None:
+        """The last batch that the sink made true."""
+        assert isinstance(self.sink, CommitPointSink)
+        return await self.sink.committed()
+
+    async def begin(self, mark: BatchMark) -> None:
+        """Let the sink remember something, when it remembers nothing."""
+        assert isinstance(self.sink, CommitPointSink)
+        await self.sink.begin(mark)
+
+    # -- the end of a batch --------------------------------------------------------------------
 
     async def publish(self, batch_id: int, time: BatchTime, tokens: list[Any] | None) -> None:
         """Make a committed batch's staged output visible; nothing to do for other sinks."""

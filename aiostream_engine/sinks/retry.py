@@ -14,9 +14,22 @@ from ..config import RetryPolicy
 from ..errors import ConfigurationError, InternalError, OptionError, SinkError, UserCodeError
 from ..observe.logs import get_logger
 from ..types import BatchTime
-from .base import IdempotentSink, PlainSink, Records, Sink, SinkContext, TransactionalSink, WriteKey
+from .base import (
+    CommitPointSink,
+    IdempotentSink,
+    PartialWriteError,
+    PlainSink,
+    Records,
+    Sink,
+    SinkContext,
+    TransactionalSink,
+    WriteKey,
+)
 
-__all__ = ["RetryStatistics", "retrying"]
+__all__ = ["Refused", "RetryStatistics", "retrying"]
+
+# Gets the sink's name, a record that the outside will never take, and why.
+Refused = Callable[[str, Any, BaseException | str], object]
 
 # Trying again cannot help: the program is wrong, not the world.
 FATAL = (ConfigurationError, UserCodeError, InternalError, TypeError)
@@ -25,13 +38,17 @@ CANCEL_GRACE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class RetryStatistics:
-    """Figures of a retrying sink since it was made; ``failing_since`` is monotonic seconds or None."""
+    """Figures of a retrying sink since it was made.
+
+    failing_since: monotonic seconds, or None. refused: records that the outside will never take.
+    """
 
     writes: int = 0
     attempts_failed: int = 0
     timeouts: int = 0
     gave_up: int = 0
     failing_since: float | None = None
+    refused: int = 0
 
 
 class _Replay:
@@ -79,6 +96,14 @@ class _Replay:
             self.failure = exc
             raise
 
+    async def keep_only(self, records: Sequence[Any]) -> None:
+        """From now on give these alone: the outside has the others."""
+        if self._draw is not None:
+            await _cancel(self._draw)
+            self._draw = None
+        self._chunks = [records] if records else []
+        self._ended = True
+
     async def aclose(self) -> None:
         """Stop a draw under way, and let go of the chunks."""
         self._chunks.clear()
@@ -101,15 +126,22 @@ class _Attempts:
     """Repeats one call by the policy; shared by the three kinds of retrying sink."""
 
     def __init__(
-        self, sink: Sink, policy: RetryPolicy, timeout_s: float | None, clock: Clock, rng: random.Random
+        self,
+        sink: Sink,
+        policy: RetryPolicy,
+        timeout_s: float | None,
+        clock: Clock,
+        rng: random.Random,
+        on_refused: Refused | None = None,
     ) -> None:
+        self.on_refused = on_refused
         self.sink = sink
         self.policy = policy
         self.timeout_s = timeout_s
         self.clock = clock
         self.rng = rng
         self._log = get_logger("aiostream_engine.sinks")
-        self.writes = self.failed = self.timeouts = self.gave_up = 0
+        self.writes = self.failed = self.timeouts = self.gave_up = self.refused = 0
         self.failing_since: float | None = None
 
     async def run(self, call: Callable[[], Awaitable[Any]], where: str, replay: _Replay | None = None) -> Any:
@@ -123,6 +155,14 @@ class _Attempts:
             except Exception as exc:
                 if isinstance(exc, FATAL) or (replay is not None and replay.failure is exc):
                     raise
+                if (
+                    isinstance(exc, PartialWriteError)
+                    and replay is not None
+                    and not isinstance(self.sink, TransactionalSink)
+                ):
+                    await self._reduce(exc, replay, where)
+                    if not exc.failed:
+                        return None
                 cause: Exception = exc
             else:
                 if stuck is None:
@@ -160,6 +200,17 @@ class _Attempts:
         self.timeouts += 1
         raise TimeoutError(f"no answer in {self.timeout_s} s")
 
+    async def _reduce(self, error: PartialWriteError, replay: _Replay, where: str) -> None:
+        """Leave only what is worth another try; tell of what is not."""
+        for record, why in error.refused:
+            if self.on_refused is None:
+                raise SinkError(
+                    f"sink {self.sink.name!r}: the outside will never take a record of {where}: {why}"
+                ) from error
+            self.on_refused(self.sink.name, record, why)
+        self.refused += len(error.refused)
+        await replay.keep_only(error.failed)
+
     async def _after_failure(self, cause: Exception, attempts: int, where: str) -> None:
         self.failed += 1
         now = self.clock.monotonic()
@@ -183,7 +234,9 @@ class _Attempts:
         await self.clock.sleep_until(now + self.policy.wait_before(attempts, self.rng.random()))
 
     def statistics(self) -> RetryStatistics:
-        return RetryStatistics(self.writes, self.failed, self.timeouts, self.gave_up, self.failing_since)
+        return RetryStatistics(
+            self.writes, self.failed, self.timeouts, self.gave_up, self.failing_since, self.refused
+        )
 
 
 def _where(key: WriteKey) -> str:
@@ -262,6 +315,7 @@ def retrying(
     timeout_s: float | None = 30.0,
     clock: Clock | None = None,
     rng: random.Random | None = None,
+    on_refused: Refused | None = None,
 ) -> _Retrying:
     """The same sink with patience: of the same kind, so the guarantee of a pair does not change.
 
@@ -269,7 +323,11 @@ def retrying(
         and the stream waits with it: its queues fill and its sources are not read.
     timeout_s: seconds that one try may take, None for no limit. A try past it is cancelled; one
         that ignores that is abandoned, and no other is begun beside it.
+    on_refused: called as ``(sink name, record, reason)`` for a record that the outside will never take;
+        without it such a record fails the write.
 
+    A write that raises :class:`~.base.PartialWriteError` is tried again with the records that failed,
+    and no others (scenario F5).
     Every try carries the same :class:`~.base.WriteKey`: after an unknown outcome (the outside
     may have taken the write before the connection died) an idempotent sink still counts it once;
     a plain one may write it twice. Chunks already read are kept until the write is over, so a
@@ -279,8 +337,13 @@ def retrying(
     """
     if timeout_s is not None and not timeout_s > 0:
         raise OptionError(f"timeout_s is {timeout_s!r}: it must be above 0, or None for no limit")
+    if isinstance(sink, CommitPointSink):
+        raise OptionError(
+            f"sink {sink.name!r} decides about batches and tries again by itself: a second try from outside "
+            "could not know how the first one ended"
+        )
     attempts = _Attempts(
-        sink, policy or RetryPolicy(), timeout_s, clock or SystemClock(), rng or random.Random()
+        sink, policy or RetryPolicy(), timeout_s, clock or SystemClock(), rng or random.Random(), on_refused
     )
     for kind, wrapper in _KINDS:
         if isinstance(sink, kind):
