@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
-from aiostream_engine.config import PoolConfig
+from aiostream_engine import StreamingContext
+from aiostream_engine.config import CheckpointConfig, PoolConfig
 from aiostream_engine.errors import PoisonTaskError, StepError, TaskDeadlineError
 from aiostream_engine.observe.events import WorkerLost
+from aiostream_engine.testing import ManualClock, ScriptedReplayableSource
+from tests.faults.world import KEY, KeyedSink, Outside, StagingSink, running_sum
 from tests.stage import Stage
 
 pytestmark = pytest.mark.faults
@@ -50,9 +53,9 @@ def deadly(how: Callable[[], None], *records: int) -> Callable[[int], int]:
     return step
 
 
-def stage(*batches: list[Any], partitions: int = 2, **options: Any) -> Stage:
+def stage(*batches: list[Any], partitions: int = 2, parallelism: int | None = None, **options: Any) -> Stage:
     pool = PoolConfig(term_grace_s=0.1, **options)
-    return Stage(list(batches), master="local[2]", pool=pool, partitions=partitions)
+    return Stage(list(batches), master="local[2]", pool=pool, partitions=partitions, parallelism=parallelism)
 
 
 def deaths(stage: Stage) -> list[str]:
@@ -233,3 +236,92 @@ async def test_a_dead_letter_of_a_record_that_kills_in_a_retry_is_given_up_once(
     await played.play(1)
     assert sorted(played.records[0]) == [n for n in range(20) if n != POISON]
     assert [letter.record for letter in letters.found] == [POISON]
+
+
+async def test_a_step_behind_a_state_is_watched_where_the_state_lies_and_the_state_is_exact() -> None:
+    """A3: the task is bound to its worker, which loses the state with each death."""
+
+    def native(total: list[int]) -> list[int]:
+        if total[1] == POISON:
+            segfault()
+        return total
+
+    items = [[(n % 2, batch * 10 + n) for n in range(10)] for batch in range(3)]
+    played = stage(*items, parallelism=2)
+    sums = played.stream.map_with_state(running_sum)
+    played.look(sums.map(native, name="native", on_error="skip"))
+    await played.play(3)
+    totals: dict[int, int] = {}
+    expected = []
+    for key, value in (pair for item in items for pair in item):
+        totals[key] = totals.get(key, 0) + value
+        expected.append([key, value, totals[key]])
+    found = sorted(record for batch in played.records for record in batch)
+    assert found == sorted(row for row in expected if row[1] != POISON)
+
+
+# -- with a checkpoint directory -----------------------------------------------------------------
+
+
+class _Poisoned:
+    """A checkpointed stream on two workers: a deadly step, keyed sums behind it, letters in front of them."""
+
+    def __init__(self, directory: Path, how: Callable[[], None]) -> None:
+        self.directory, self.how = directory, how
+        self.items = [[(n % 3, batch * 10 + n) for n in range(10)] for batch in range(4)]
+        self.outside = Outside()
+        self.time_s = 0.0
+
+    def program(self, pairs: Any) -> None:
+        how = self.how
+
+        def native(value: int) -> int:
+            if value in (POISON, 25):
+                how()
+            return value
+
+        step = pairs.map_values(native, name="native", on_error="dead-letter")
+        step.map_with_state(running_sum, name="sums").to(KeyedSink(self.outside, "sums"))
+        letters = step.dead_letters().map(lambda letter: letter.record)
+        letters.to(StagingSink(self.outside, "letters"))
+
+    async def run(self, batches: int) -> None:
+        clock = ManualClock(self.time_s)
+        ssc = StreamingContext(
+            1.0,
+            "local[2]",
+            parallelism=2,
+            clock=clock,
+            checkpoint=CheckpointConfig(str(self.directory), key=KEY),
+            stop_when_finished=False,
+        )
+        source = ScriptedReplayableSource(self.items, name="script", partitions=2)
+        self.program(ssc.from_source(source))
+        async with ssc:
+            await ssc.start()
+            for number in range(1, batches + 1):
+                await clock.advance(1.0)
+                await clock.until(lambda: len(source.commits) >= number, timeout_s=60)  # noqa: B023
+        self.time_s = clock.time()
+
+    def written(self, sink: str) -> list[Any]:
+        parts = [records for (name, _), records in self.outside.outputs().items() if name == sink]
+        return sorted(record for records in parts for record in records)
+
+
+async def test_with_a_checkpoint_the_letter_is_written_once_and_state_is_exact_across_restarts(
+    tmp_path: Path,
+) -> None:
+    """A3, B1: the state behind the step, and each letter, as if the records had never been there."""
+    poisoned = _Poisoned(tmp_path / "checkpoint", segfault)
+    for batches in (2, 2):
+        await poisoned.run(batches)
+    pairs = [pair for item in poisoned.items for pair in item]
+    assert poisoned.written("letters") == sorted(pair for pair in pairs if pair[1] in (POISON, 25))
+    totals: dict[int, int] = {}
+    expected = []
+    for key, value in pairs:
+        if value not in (POISON, 25):
+            totals[key] = totals.get(key, 0) + value
+            expected.append([key, value, totals[key]])
+    assert poisoned.written("sums") == sorted(expected)

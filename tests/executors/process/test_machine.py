@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aiostream_engine.config import PoolConfig
+from aiostream_engine.executors.probe import InHand
 from aiostream_engine.executors.process.instructions import (
     Abort,
     Break,
     Complete,
+    Convicted,
     Fail,
     Instruction,
     Lost,
@@ -354,6 +356,8 @@ class Histories(RuleBasedStateMachine):
         self.runs: dict[int, set[int]] = {}
 
         self.deaths: dict[int, int] = {}
+        self.convicted: dict[int, int] = {}
+        self.records_max = 2
 
     @initialize(
         tasks_max=st.sampled_from([None, 1, 2]),
@@ -367,6 +371,7 @@ class Histories(RuleBasedStateMachine):
             worker_tasks_max=tasks_max,
             programs_cached_max=programs,
             worker_restarts_max=restarts,
+            poison_records_max=self.records_max,
         )
         self.machine = Machine(_SLOTS, config, validate=True)
         self.programs: dict[int, set[str]] = {}
@@ -394,6 +399,9 @@ class Histories(RuleBasedStateMachine):
                 case Terminate(slot) | StopWorker(slot):
                     assert slot in self.alive
                     self.doomed.add(slot)
+                case Convicted(job):
+                    self.convicted[job] = self.convicted.get(job, 0) + 1
+                    assert self.convicted[job] <= self.records_max
                 case Lost() | Break():
                     pass
 
@@ -403,7 +411,11 @@ class Histories(RuleBasedStateMachine):
         assert send.job in self.open
         assert self.open[send.job] in (None, send.slot), "a pinned job went astray"
         assert send.job not in [other.job for other in self.sent.values()], "two attempts at a time"
-        assert send.attempt == self.deaths.get(send.job, 0) + 1
+        deaths = self.deaths.get(send.job, 0)
+        assert send.attempt == deaths + 1
+        assert deaths < 2 * PoolConfig().task_attempts_max * (self.records_max + 1), "no end of deaths"
+        assert (send.probe is None) == (deaths == 0)
+        assert send.probe is None or len(send.probe.convicts) == self.convicted.get(send.job, 0)
         held = self.programs[send.slot]
         if send.with_program:
             held.add(self.program_of[send.job])
@@ -461,17 +473,19 @@ class Histories(RuleBasedStateMachine):
         self.perform(self.machine.result(slot, generation, number, None, self.now))
 
     @precondition(lambda self: self.alive)
-    @rule(data=st.data())
-    def death(self, data: st.DataObject) -> None:
-        self.bury(data.draw(st.sampled_from(sorted(self.alive))))
+    @rule(data=st.data(), call=st.integers(1, 2), tolerant=st.booleans())
+    def death(self, data: st.DataObject, call: int, tolerant: bool) -> None:
+        slot = data.draw(st.sampled_from(sorted(self.alive)))
+        watched = slot in self.sent and self.sent[slot].probe is not None
+        self.bury(slot, InHand("step", tolerant, call, None, None) if watched else None)
 
-    def bury(self, slot: int) -> None:
+    def bury(self, slot: int, hand: InHand | None = None) -> None:
         generation = self.alive.pop(slot)
         send = self.sent.pop(slot, None)
         self.doomed.discard(slot)
         if send is not None:
             self.deaths[send.job] = self.deaths.get(send.job, 0) + 1
-        self.perform(self.machine.exited(slot, generation, "killed", self.now))
+        self.perform(self.machine.exited(slot, generation, "killed", self.now, hand))
 
     @precondition(lambda self: self.alive)
     @rule(data=st.data())
