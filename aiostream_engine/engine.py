@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import glob
 import itertools
+import logging
 import operator
 import os
 import random
@@ -16,6 +17,7 @@ from weakref import WeakValueDictionary, finalize
 
 from .blocks.directory import BlockDirectory, LedgerStatistics
 from .blocks.formats import RECORDS_PER_PIECE, encode_records
+from .blocks.placement import lies_in_memory
 from .clock import Clock, SystemClock
 from .config import MIB, Master, PoolConfig, StateConfig
 from .errors import ConfigurationError, GraphError, LifecycleError, OptionError, UnpicklableError
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from .kafka.settings import KafkaSettings
 
 __all__ = ["EngineContext", "EngineStatistics", "batch_of_task"]
+
+_log = logging.getLogger("aiostream_engine")
 
 # Set while a batch is translated and its outputs run; tasks that user code starts inherit it.
 batch_of_task: ContextVar[int | None] = ContextVar("aiostream_engine_batch", default=None)
@@ -140,6 +144,11 @@ class EngineContext:
             self._memory_bytes_max,
         )
         self._runner.states.config = self._state
+        if self._state.on_disk and await asyncio.to_thread(lies_in_memory, self._directory.spill_path):
+            _log.warning(
+                "state is to lie on disk, but %s is in memory: set TMPDIR or spill_directory to a disk",
+                self._directory.spill_path,
+            )
         return self
 
     async def aclose(self) -> None:

@@ -255,6 +255,13 @@ def test_memory_stays_within_its_bound_with_a_state_many_times_as_large(tmp_path
     assert (found["state_files"], found["left"]) == ([], [])
 
 
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no shared memory")
+async def test_a_disk_that_is_memory_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async with EngineContext("local", state=SMALL, spill_directory="/dev/shm"):
+        pass
+    assert [record.message for record in caplog.records if "is in memory: set TMPDIR" in record.message]
+
+
 def test_where_state_lies_is_checked_when_it_is_said() -> None:
     with pytest.raises(OptionError, match="backend 'rocksdb' is not known"):
         StateConfig("rocksdb")  # type: ignore[arg-type]
