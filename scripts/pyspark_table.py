@@ -108,8 +108,7 @@ def _signature(value: Any, raw: Any) -> list[list[str]] | None:
     parameters = list(inspect.signature(value).parameters.values())
     if parameters and parameters[0].name in ("self", "cls") and not isinstance(raw, staticmethod):
         parameters = parameters[1:]
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
-    return [[stars.get(p.kind, "") + p.name, _default(p.default)] for p in parameters]
+    return [[str(p).partition(":")[0].partition("=")[0], _default(p.default)] for p in parameters]
 
 
 def _default(value: Any) -> str:
@@ -129,7 +128,7 @@ def differences(package: str) -> dict[str, str]:
             for name in _members(owner, kind) if kind is not None else ():
                 member = name.rpartition(".")[2]
                 value = kind if member == "__init__" else getattr(kind, member)
-                told = "" if isinstance(value, kind) else inspect.getdoc(value) or ""
+                told = "" if type(value) is kind else inspect.getdoc(value) or ""
                 why = told.partition("Differs: ")[2].split("\n\n")[0]
                 if why:
                     found[name] = _in_markdown(why)

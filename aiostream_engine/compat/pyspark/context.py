@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -106,30 +105,32 @@ class SparkContext(ContextData):
         self._checkpoint_directory: str | None = None
         self._files: dict[str, str] = {}
         self._archives: list[str] = []
-        self._make_file_directories()
         self._engine = EngineContext(
             f"local[{cores}]", parallelism=self._parallelism, executor=self._executor(cores)
         )
         with as_spark_errors():
             self._loop.call(self._engine.start())
 
-    def _make_file_directories(self) -> None:
-        self._temp_dir = tempfile.mkdtemp(prefix="aiostream-pyspark-")
-        self._file_directory = os.path.join(self._temp_dir, "files")
-        self._package_directory = os.path.join(self._temp_dir, "packages")
+    def _executor(self, cores: int) -> Callable[[BlockDirectory], ProcessExecutor]:
+        pool = PoolConfig(output_lines_per_s_max=_OUTPUT_LINES_PER_S_MAX)
+
+        def make(directory: BlockDirectory) -> ProcessExecutor:
+            # Before the workers start, which take over the search path.
+            self._make_file_directories(directory)
+            environment = {name: str(value) for name, value in self.environment.items()}
+            environment[ROOT_VARIABLE] = self._file_directory
+            return ProcessExecutor(cores, directory, pool, environment=environment, on_output=_print_line)
+
+        return make
+
+    def _make_file_directories(self, directory: BlockDirectory) -> None:
+        """Where added files go: with the blocks, which are removed however the program ends."""
+        self._file_directory = os.path.join(directory.spill_path, "files")
+        self._package_directory = os.path.join(directory.spill_path, "packages")
         os.mkdir(self._file_directory)
         os.mkdir(self._package_directory)
         SparkFiles._root_directory = self._file_directory
-        # Before the workers start, which take over the search path.
         sys.path[1:1] = [self._file_directory, self._package_directory]
-
-    def _executor(self, cores: int) -> Callable[[BlockDirectory], ProcessExecutor]:
-        environment = {name: str(value) for name, value in self.environment.items()}
-        environment[ROOT_VARIABLE] = self._file_directory
-        pool = PoolConfig(output_lines_per_s_max=_OUTPUT_LINES_PER_S_MAX)
-        return lambda directory: ProcessExecutor(
-            cores, directory, pool, environment=environment, on_output=_print_line
-        )
 
     @classmethod
     def _assert_on_driver(cls) -> None:
@@ -182,11 +183,9 @@ class SparkContext(ContextData):
                 callback()
             self._loop.call(self._engine.aclose())
         self._loop.stop()
-        if hasattr(self, "_temp_dir"):
-            sys.path[:] = [
-                entry for entry in sys.path if entry not in (self._file_directory, self._package_directory)
-            ]
-            shutil.rmtree(self._temp_dir, ignore_errors=True)
+        if hasattr(self, "_file_directory"):
+            mine = (self._file_directory, self._package_directory)
+            sys.path[:] = [entry for entry in sys.path if entry not in mine]
             if SparkFiles._root_directory == self._file_directory:
                 SparkFiles._root_directory = None
 

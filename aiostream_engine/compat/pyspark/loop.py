@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import concurrent.futures.thread  # its own end at exit must be registered before ours, to come after it
 import threading
 import weakref
 from collections.abc import Callable, Coroutine

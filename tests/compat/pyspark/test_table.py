@@ -46,6 +46,7 @@ def test_of_streaming_only_handles_of_the_jvm_and_kinesis_are_missing(table: Any
     streaming = {
         name for name in table.theirs if name.split(".")[0] in owners or name.startswith("streaming")
     }
+    assert len(streaming) > 50
     missing = {name for name in streaming if table.status(name)[0] == "missing"}
     assert missing <= set(table.may_be_missing)
 
