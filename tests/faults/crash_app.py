@@ -5,6 +5,7 @@
     DIRECTORY/out/     what comes of it, a directory for each sink
     DIRECTORY/cp/      the checkpoint directory
 
+With ``PADDING=bytes`` in its environment its sums carry so many bytes each, and lie on disk.
 It ends when it has read everything that was there at its start.
 """
 
@@ -16,7 +17,7 @@ import os
 import sys
 from pathlib import Path
 
-from aiostream_engine.config import CheckpointConfig
+from aiostream_engine.config import KIB, CheckpointConfig, StateConfig
 from aiostream_engine.context import StreamingContext
 from aiostream_engine.sinks.files import JsonLinesFileSink
 from aiostream_engine.sinks.two_phase_files import TwoPhaseFileSink
@@ -26,11 +27,18 @@ from aiostream_engine.sources.files import FileSource
 INTERVAL_S = 0.02
 WINDOW_S = 0.1
 KEYS = 7
+PADDING = int(os.environ.get("PADDING", "0"))
 
 
 def running_sum(key, value, state):
     state.update(state.get(0) + value)
     return [key, value, state.get()]
+
+
+def padded_sum(key, value, state):
+    total = state.get((0, b""))[0] + value
+    state.update((total, bytes(PADDING)))
+    return [key, value, total]
 
 
 class Mailbox(Receiver):
@@ -48,13 +56,14 @@ class Mailbox(Receiver):
 
 async def main(base: Path, master: str) -> None:
     config = CheckpointConfig(str(base / "cp"), key=b"a key for tests", segment_bytes=6000)
-    async with StreamingContext(INTERVAL_S, master, checkpoint=config) as ssc:
+    state = StateConfig("disk", 64 * KIB) if PADDING else None
+    async with StreamingContext(INTERVAL_S, master, checkpoint=config, state=state) as ssc:
         numbers = ssc.from_source(
             FileSource(base / "in", files_per_batch_max=1, follow=False, order="name", list_interval_s=0),
             name="numbers",
         )
         pairs = numbers.map(lambda line: (f"key {int(line) % KEYS}", int(line)))
-        sums = pairs.map_with_state(running_sum, name="sums")
+        sums = pairs.map_with_state(padded_sum if PADDING else running_sum, name="sums")
         sums.to(JsonLinesFileSink(base / "out" / "keyed", durable=False), name="keyed")
         sums.to(TwoPhaseFileSink(base / "out" / "staged", durable=False), name="staged")
         totals = pairs.reduce_by_key_and_window(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,12 @@ POINTS = {
 }
 
 
-def finish(feeder: Feeder, master: str, crashes: int) -> None:
+ON_DISK = {"PADDING": "30000"}  # three of the seven keys are in memory
+
+
+def finish(feeder: Feeder, master: str, crashes: int, environment: Mapping[str, str] = {}) -> None:
     """The last driver ends by itself, and all is there once."""
-    with feeder.start(master) as process:
+    with feeder.start(master, environment) as process:
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     verdict = feeder.verdict()
@@ -47,9 +51,9 @@ def finish(feeder: Feeder, master: str, crashes: int) -> None:
     assert os.listdir(feeder.base / "mail") == []
 
 
-def die(feeder: Feeder, master: str, point: str, hit: int) -> None:
+def die(feeder: Feeder, master: str, point: str, hit: int, environment: Mapping[str, str] = {}) -> None:
     """A driver that dies at a crash point."""
-    with feeder.start(master, crash_environment(point, hit=hit)) as process:
+    with feeder.start(master, {**crash_environment(point, hit=hit), **environment}) as process:
         output, _ = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL, f"{point} was not reached: {output}"
 
@@ -80,3 +84,16 @@ def test_killed_with_its_worker_processes(tmp_path: Path, point: str) -> None:
     die(feeder, "local[2]", point, POINTS[point][0] // 2 + 1)
     feeder.feed(3)
     finish(feeder, "local[2]", 2)
+
+
+@pytest.mark.parametrize("master", ["local", "local[2]"])
+@pytest.mark.parametrize("point", ["after_intent", "after_commit", "mid_recovery"])
+def test_killed_with_state_that_is_larger_than_its_cache(tmp_path: Path, point: str, master: str) -> None:
+    """B1, B4, C11: the scratch files of the dead are gone; they are made anew from the journal."""
+    feeder = Feeder(tmp_path)
+    feeder.feed(9)
+    if point == "mid_recovery":
+        die(feeder, master, "before_commit", 5, ON_DISK)
+    die(feeder, master, point, POINTS[point][0], ON_DISK)
+    feeder.feed(3)
+    finish(feeder, master, 2, ON_DISK)

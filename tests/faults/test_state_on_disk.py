@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import operator
 import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -253,6 +257,38 @@ def test_memory_stays_within_its_bound_with_a_state_many_times_as_large(tmp_path
     assert max(found["worker_bytes"]) < bound + 80 * MIB
     assert found["driver_bytes"] < 80 * MIB
     assert (found["state_files"], found["left"]) == ([], [])
+
+
+def deleted_files_of(pids: list[int]) -> list[str]:
+    links = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            links += [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
+    return [link for link in links if "/state-" in link]
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(120)
+def test_a_driver_that_is_killed_leaves_no_file_and_no_worker(tmp_path: Path) -> None:
+    """A24: while the scratch file of its worker is in use."""
+    arguments = [sys.executable, str(PROGRAM), "20000", str(MIB), str(tmp_path)]
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+        family = psutil.Process(driver.pid)
+        try:
+            wait_for(lambda: deleted_files_of([child.pid for child in family.children(recursive=True)]))
+            children = family.children(recursive=True)
+            assert [name for name in os.listdir(tmp_path) if name.startswith("state-")] == []
+        finally:
+            driver.kill()
+    wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
+    wait_for(lambda: [name for name in os.listdir(tmp_path) if name != "killed"] == [])
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float = 40) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass in time"
+        time.sleep(0.02)
 
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no shared memory")
