@@ -334,7 +334,7 @@ class StreamingContext(Inputs):
             known = isinstance(failure, AiostreamError)
             self._termination.report(spark_error(failure) if known else failure)  # type: ignore[arg-type]
         self._termination.stop()
-        for thread in (self._output_thread, self._generator_thread, self._listener_thread):
+        for thread in (self._output_thread, self._generator_thread):
             thread.close()
 
     def awaitTermination(self, timeout: float | None = None) -> None:
@@ -380,6 +380,7 @@ class StreamingContext(Inputs):
 
     def _forget(self) -> None:
         self._termination.stop()
+        self._listener_thread.close()  # the last event has been delivered
         with StreamingContext._activation:
             if StreamingContext._activeContext is self:
                 StreamingContext._activeContext = None
