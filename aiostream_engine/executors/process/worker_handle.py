@@ -131,7 +131,13 @@ class WorkerHandle:
                 output_fds.append(fd)
                 self._outputs.append(
                     OutputLog(
-                        ours, level, self.slot, step, self.rate_limit, self._loop.time, self._settings.on_output
+                        ours,
+                        level,
+                        self.slot,
+                        step,
+                        self.rate_limit,
+                        self._loop.time,
+                        self._settings.on_output,
                     )
                 )
             self._error_output = self._outputs[1]
