@@ -85,6 +85,7 @@ class Piece:
     data, path, offset, length: where they lie then.
     records: how many are in the range at most; exactly that many when ``exact``.
     bases, starts: base offset of each batch, and where it begins in the bytes.
+    leg: grows when a reader goes on at another offset than the next one.
     """
 
     start: int
@@ -98,6 +99,7 @@ class Piece:
     offset: int = 0
     bases: array[int] = field(default_factory=lambda: array("q"))
     starts: array[int] = field(default_factory=lambda: array("q"))
+    leg: int = 0
 
     def _add(self, data: memoryview, header: BatchHeader, run_end: int) -> None:
         """Append a batch; ``run_end`` is where the one before it in this piece ends in ``data``."""
@@ -136,7 +138,7 @@ class Piece:
 
     def _part(self, start: int, stop: int, begin: int, end: int) -> Piece:
         if begin >= end:
-            return Piece(start, stop)
+            return Piece(start, stop, leg=self.leg)
         first = self.starts[begin]
         last = self.starts[end] if end < len(self.starts) else self.length
         starts = array("q", (position - first for position in self.starts[begin:end]))
@@ -149,6 +151,7 @@ class Piece:
             offset=self.offset + first,
             bases=self.bases[begin:end],
             starts=starts,
+            leg=self.leg,
         )
 
 

@@ -11,6 +11,7 @@ module                 class                            kind         records
 ``custom``             ``CustomReceiverSource``         receiver     a user's generator or class
 ``actor``              ``ActorSource``, ``ActorClient`` receiver     messages to a mailbox
 ``generators``         ``RateSource``                   ephemeral    numbered records at a pace
+``kafka.source``       ``KafkaSource``                  replayable   records of Kafka topics
 ``generators``         ``GeneratorSource``              ephemeral    any iterable
 ====================== ================================ ============ ===============================
 

@@ -83,6 +83,7 @@ class Assignment:
         self._on_lost = on_lost
         self._fail = fail
         self._missing: Counter[str] = Counter()
+        self.recreated: set[str] = set()  # topics that are others than at the checkpoint
 
     def attach(self, lane: Lane, budget: Budget, directory: BlockDirectory, timeout_s: float) -> None:
         """Say by what and into what is read; before everything else."""
@@ -105,6 +106,7 @@ class Assignment:
         topics = await self._patiently(self._existing_topics, "the topics")
         for topic in self._recreated(topics):
             self._accept_recreation(topic)
+            self.recreated.add(topic.name)
             self.positions.offsets = {
                 place: at for place, at in self.positions.offsets.items() if place[0] != topic.name
             }

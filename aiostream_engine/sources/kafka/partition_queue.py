@@ -44,8 +44,7 @@ class PartitionQueue:
     form: how the bytes of its blocks are to be read.
 
     ``taken`` is the next offset that no batch has. ``highwater`` and ``stable`` are as the broker told
-    last, -1 before that. A ``jump`` is a pair of offsets: where the fetched ones end, and where those
-    behind the lost ones begin.
+    last, -1 before that.
     """
 
     def __init__(
@@ -69,8 +68,11 @@ class PartitionQueue:
         self.paused = False
         self.form = form
         self.bytes = 0
-        self.jump: tuple[int, int] | None = None
         self._pieces: deque[Piece] = deque()
+        self._coming: deque[Piece] = deque()  # admitted and not stored yet, or not those before them
+        self._stored: set[int] = set()
+        self._jumps: deque[tuple[int, int]] = deque()
+        self._leg = 0
         self._budget = budget
         self._directory = directory
         budget.queues += 1
@@ -107,12 +109,10 @@ class PartitionQueue:
     @property
     def ready(self) -> int:
         """The offset up to which a batch could take now."""
-        return self._pieces[-1].stop if self._pieces and self.jump is None else self._ready_before_jump()
-
-    def _ready_before_jump(self) -> int:
-        if self.jump is None:
-            return self.taken
-        return self.jump[0] if self.taken < self.jump[0] else self.taken
+        last = next((piece.stop for piece in reversed(self._pieces) if piece.leg == self._leg), self.taken)
+        if not self._jumps or any(piece.leg == self._leg for piece in self._coming):
+            return last
+        return max(last, self._jumps[0][0])
 
     # -- filling -------------------------------------------------------------------------------
 
@@ -123,7 +123,10 @@ class PartitionQueue:
             if self.stop is not None and piece.start >= self.stop:
                 break
             kept.append(self._within(piece))
+        for piece in kept:
+            piece.leg = self._leg + len(self._jumps)
         if kept:
+            self._coming.extend(kept)
             self.position = kept[-1].stop
             self._grow(sum(piece.length for piece in kept))
         return kept
@@ -136,8 +139,15 @@ class PartitionQueue:
         return replace(piece, stop=self.stop, records=records, exact=dense)
 
     def append(self, piece: Piece) -> None:
-        """A stored piece that was admitted; takes over its hold in the ledger."""
-        self._pieces.append(piece)
+        """A piece that was admitted is stored; takes over its hold in the ledger.
+
+        Storing may end in another order than it began, as when the leader has changed.
+        """
+        self._stored.add(id(piece))
+        while self._coming and id(self._coming[0]) in self._stored:
+            first = self._coming.popleft()
+            self._stored.discard(id(first))
+            self._pieces.append(first)
 
     def _grow(self, size: int) -> None:
         self.bytes += size
@@ -145,22 +155,23 @@ class PartitionQueue:
 
     def leap(self, position: int) -> None:
         """Go on fetching at another offset, because those up to it are lost; fetched ones stay."""
-        self.jump = (self.position, position)
+        self._jumps.append((self.position, position))
         self.position = position
         self.blocked = False
         self._settle_jump()
 
     def _settle_jump(self) -> None:
-        if self.jump is not None and self.taken >= self.jump[0]:
-            self.taken = self.jump[1]
-            self.jump = None
+        while self._jumps and self.taken == self._jumps[0][0]:
+            self.taken = self._jumps.popleft()[1]
+            self._leg += 1
 
     # -- taking --------------------------------------------------------------------------------
 
     def take(self, until: int) -> list[Piece]:
         """The pieces up to offset ``until``, which is not beyond :attr:`ready`; the taker holds them."""
         taken: list[Piece] = []
-        while self._pieces and self._pieces[0].start < until:
+        leg = self._leg
+        while self._pieces and self._pieces[0].leg == leg and self._pieces[0].start < until:
             piece = self._pieces.popleft()
             self._grow(-piece.length)
             if piece.stop > until:
@@ -195,9 +206,12 @@ class PartitionQueue:
     def clear(self) -> None:
         """Forget what was fetched and is in no batch."""
         ledger = self._directory.ledger
-        ledger.release([self.block(piece) for piece in self._pieces if piece.bases])
+        stored = [piece for piece in self._coming if id(piece) in self._stored]
+        ledger.release([self.block(piece) for piece in (*self._pieces, *stored) if piece.bases])
         self._grow(-self.bytes)
         self._pieces.clear()
+        self._coming.clear()
+        self._stored.clear()
 
 
 def merged(pieces: Sequence[Piece]) -> list[Piece]:

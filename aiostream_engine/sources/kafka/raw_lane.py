@@ -93,6 +93,8 @@ class RawLane(Lane):
             self._ids[topic_id] = name
             for _, partition, leader, *_ in partitions:
                 self._leaders[name, partition] = leader
+        if names is not None and found:  # of a large cluster no other topics need to be known
+            self._client.set_topics(found)
         self._start_fetchers()
         return found
 
