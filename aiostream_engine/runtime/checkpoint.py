@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from ..durable.checkpoint_directory import CheckpointDirectory
 from ..durable.files import Files
 from ..durable.journal import SEGMENT_BYTES, DiskFullError, Journal
-from ..durable.seal import Seal
+from ..durable.seal import Seal, digest_of
 from ..errors import StorageError
 from ..types import BlockRef
 from .entries import (
@@ -39,6 +39,8 @@ _log = logging.getLogger("aiostream_engine.checkpoint")
 
 CLOSE_TIMEOUT_S = 10.0
 DIGEST_ALONE_BYTES = 64 * 1024  # below it the hand-over costs more
+DIGEST_APART_BYTES = 1024 * 1024
+DIGEST_THREADS = 2  # hashing takes longer than writing to a fast disk
 _FULL_WAIT_S = (0.05, 2.0)  # first and longest wait before a full disk is tried again
 _FULL_LOG_S = 10.0
 _SEGMENTS_MIN = 3
@@ -102,7 +104,7 @@ class CheckpointWriter:
             segment_bytes=self.segment_bytes,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="aiostream-journal")
-        self._digests = ThreadPoolExecutor(1, thread_name_prefix="aiostream-digest")
+        self._digests = ThreadPoolExecutor(DIGEST_THREADS, thread_name_prefix="aiostream-digest")
         self._waiting: list[_Waiting] = []
         self._flusher: asyncio.Task[None] | None = None
         self._dead: Exception | None = None
@@ -213,12 +215,15 @@ class CheckpointWriter:
     def _payload(self, block: BlockRef) -> Callable[[], Payload]:
         """A block to be written; a large one is digested beside what the journal is writing meanwhile.
 
-        When it writes nothing there is nothing to overlap with, and a hand-over would only take time.
+        When it writes nothing there is nothing to overlap with: then the two sums of a large block are made
+        beside each other, and a small one is not handed over at all.
         """
         writes = self._flusher is not None and not self._flusher.done()
-        if not writes or block.size < DIGEST_ALONE_BYTES or self._dead is not None:
+        if self._dead is not None or block.size < (DIGEST_ALONE_BYTES if writes else DIGEST_APART_BYTES):
             return lambda: Payload.of(block)
-        return self._digests.submit(Payload.of, block).result
+        if writes:
+            return self._digests.submit(Payload.of, block).result
+        return lambda: Payload.of(block, lambda data: self._digests.submit(digest_of, data).result)
 
     # -- records -------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -105,6 +105,10 @@ class Position(NamedTuple):
     is_change: bool
 
 
+# Begins to make the digest of data; the result waits for it.
+Digest = Callable[[bytes | memoryview], Callable[[], bytes]]
+
+
 class Payload(NamedTuple):
     """User data to be written.
 
@@ -117,12 +121,17 @@ class Payload(NamedTuple):
     holds_code: bool = False
 
     @classmethod
-    def of(cls, block: BlockRef) -> Payload:
-        """Read a block, all of it some times: belongs into a thread when it is large."""
+    def of(cls, block: BlockRef, begin_digest: Digest | None = None) -> Payload:
+        """Read a block, all of it some times: belongs into a thread when it is large.
+
+        begin_digest: makes the digest meanwhile; by default it is made here.
+        """
         data = read_bytes(block)
+        digest = begin_digest(data) if begin_digest else lambda: digest_of(data)
         whole: Any = data.obj if isinstance(data, memoryview) else data  # a mapped file, or bytes
         holds_code = block.format == "pickle" and whole.find(_BY_VALUE) >= 0
-        return cls(data, digest_of(data), crc32(data), holds_code)
+        crc = crc32(data)
+        return cls(data, digest(), crc, holds_code)
 
 
 class Draft(NamedTuple):
