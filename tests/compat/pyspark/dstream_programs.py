@@ -6,6 +6,7 @@ import operator
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -56,6 +57,18 @@ class Run:
         self.results[name] = []
         self._ordered[name] = ordered
         stream.foreachRDD(lambda _, rdd: self._batch.append((name, rdd)))
+
+    def note(self, name: str, stream: Any) -> None:
+        """Collect what ``stream`` gives, in a job of its own."""
+        self.results[name] = []
+
+        def collect(moment: Any, rdd: Any) -> None:
+            found = rdd.collect()
+            with self._arrived:
+                self.results[name].append((moment.timestamp(), found))
+                self._arrived.notify_all()
+
+        stream.foreachRDD(collect)
 
     def finish_batches(self, stream: Any) -> None:
         """With the output of ``stream``, the last, collect what the others gave: one job a batch."""
@@ -215,3 +228,40 @@ def on_many_batches(env: Any, a: list[Batch], initial: Any, batches: int) -> dic
         run.watch(name, stream, ordered)
     run.finish_batches(run.queue([[[0]]]))
     return run.run(batches)
+
+
+# -- failures --------------------------------------------------------------------------------------
+
+
+def unlucky(value: int) -> int:
+    if value == 13:
+        raise LookupError(f"unlucky {value}")
+    return value
+
+
+def failing(env: Any, where: str) -> dict[str, Any]:
+    """Which batches the outputs before, at and after a failure get, and what the waiter is told."""
+    run = Run(env)
+    run.stops_on_error = False
+    numbers = run.queue([[[1]], [[13]], [[3]]])
+    run.note("before", numbers)
+    fails = {
+        "worker": lambda: run.note("failing", numbers.map(unlucky)),
+        "transform": lambda: run.note("failing", numbers.transform(checked)),
+        "callback": lambda: numbers.foreachRDD(lambda rdd: unlucky(rdd.sum())),
+    }
+    fails[where]()
+    run.note("last", numbers)
+    found = run.run(4 if where != "transform" else 3)
+    try:
+        run.ssc.awaitTerminationOrTimeout(0)
+        told = "nothing"
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        told = "".join([told, *traceback.format_exception(error)])
+    return {**found, "told": [(0, all(word in told for word in ("LookupError: unlucky 13", "in unlucky")))]}
+
+
+def checked(rdd: Any) -> Any:
+    unlucky(rdd.fold(0, operator.add))
+    return rdd
