@@ -107,7 +107,8 @@ class ContextData:
     def textFile(self, name: str, minPartitions: int | None = None, use_unicode: bool = True) -> RDD[str]:
         """The lines of local files; as PySpark.
 
-        Differs: a lone carriage return ends no line; a path that names nothing is an error at once.
+        Differs: a lone carriage return ends no line; files of a directory come in the order of their names; a
+        path that names nothing is an error at once.
         """
         self._check()
         wanted = minPartitions or min(self.defaultParallelism, 2)

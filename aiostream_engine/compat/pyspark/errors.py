@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 
-from ...errors import AiostreamError, StepError, UnpicklableError
+from ...errors import AiostreamError, StepError, UnpicklableError, UserCodeError
 
 __all__ = [
     "IllegalArgumentException",
@@ -187,4 +187,6 @@ def spark_error(error: AiostreamError) -> PySparkException:
         return found
     if isinstance(error, UnpicklableError):
         return PySparkPicklingError(str(error))
+    if isinstance(error, UserCodeError):
+        return PythonException(f"[PYTHON_EXCEPTION] {type(error).__name__}: {error}", "PYTHON_EXCEPTION")
     return SparkRuntimeException(f"{type(error).__name__}: {error}")

@@ -36,6 +36,12 @@ class Parts:
 
     def __init__(self, rdd: Any) -> None:
         self.rdd = rdd
+        self.in_order = True
+
+    def sorted(self) -> Parts:
+        """The same in an order of its own, where that of the partitions is not promised."""
+        self.in_order = False
+        return self
 
 
 parts = Parts
@@ -50,6 +56,9 @@ def gathered(env: Any, results: Results) -> Results:
     named = [rdd.mapPartitionsWithIndex(labelled(name)) for name, rdd in wanted.items()]
     for name, index, records in env.sc.union(named).collect():
         found[name][index] = plain(records)
+    for name in wanted:
+        if not results[name].in_order:
+            found[name].sort(key=repr)
     return {name: found.get(name, value) for name, value in results.items()}
 
 
@@ -371,3 +380,149 @@ def nothing(env: Any) -> Results:
         }
         results |= {f"{name}: {what}": value for what, value in found.items()}
     return gathered(env, results)
+
+
+# -- files and failures ------------------------------------------------------------------------
+
+
+def files(env: Any, directory: str, name: str, wanted: int) -> Results:
+    """Text files below ``directory`` are read; what is written goes to ``directory/<engine>-<name>``."""
+    sc, own = env.sc, f"{directory}/{env.package}-{name}"
+    lines = sc.textFile(f"{directory}/in", wanted)
+    sc.textFile(f"{directory}/in/a.txt", wanted).map(len).saveAsTextFile(f"{own}-text")
+    lines.saveAsTextFile(f"{own}-gzip", "org.apache.hadoop.io.compress.GzipCodec")
+    lines.map(twice).saveAsPickleFile(f"{own}-pickle")
+    # In which order Hadoop sees the files of a directory is the file system's affair.
+    results = {
+        "textFile": parts(lines).sorted(),
+        "of one file": parts(sc.textFile(f"{directory}/in/a.txt", wanted)),
+        "of a list": parts(sc.textFile(f"{directory}/in/a.txt,{directory}/in/b.txt", wanted)),
+        "of a pattern": parts(sc.textFile(f"file:{directory}/in/*.txt", wanted)),
+        "as bytes": parts(sc.textFile(f"{directory}/in/a.txt", wanted, use_unicode=False)),
+        "by default": parts(sc.textFile(f"{directory}/in")).sorted(),
+        "wholeTextFiles": sorted(sc.wholeTextFiles(f"{directory}/in").collect()),
+        "binaryFiles": sorted(
+            (url, bytes(data)) for url, data in sc.binaryFiles(f"{directory}/in").collect()
+        ),
+        "binaryRecords": parts(sc.binaryRecords(f"{directory}/records", 4)),
+        "what was written": sorted(sc.textFile(f"{own}-text").collect()),
+        "what was written, by file": written(f"{own}-text"),
+        "compressed": sorted(sc.textFile(f"{own}-gzip").collect()),
+        "compressed, by file": sorted(written(f"{own}-gzip")),
+        "pickled": sorted(sc.pickleFile(f"{own}-pickle").collect()),
+        "again": failure(lambda: lines.saveAsTextFile(f"{own}-text"), "FileAlreadyExistsException"),
+        "nowhere": failure(
+            lambda: sc.textFile(f"{directory}/nowhere").collect(), "Input path does not exist"
+        ),
+    }
+    return gathered(env, results)
+
+
+def written(directory: str) -> dict[str, bytes | None]:
+    """Names of the files, with the content of those that are not compressed."""
+    from pathlib import Path
+
+    found = [path for path in Path(directory).iterdir() if not path.name.startswith(".")]
+    return {path.name: None if path.suffix == ".gz" else path.read_bytes() for path in found}
+
+
+def failure(call: Callable[[], Any], *told: str) -> Any:
+    """Whether a call fails with a text that has all of ``told``."""
+    try:
+        return ("gives", plain(call()))
+    except Exception as error:
+        return ("raises", [text in str(error) for text in told])
+
+
+class MyError(Exception):
+    """Of the user."""
+
+
+def failures(env: Any) -> Results:
+    rdd = env.sc.parallelize(range(6), 3)
+
+    def broken(x: int) -> int:
+        if x == 4:
+            raise MyError(f"cannot do {x}")
+        return x
+
+    def stops(x: int) -> int:
+        raise StopIteration
+
+    nobody = lambda x: env.sc  # noqa: E731
+    return {
+        "map": failure(lambda: rdd.map(broken).collect(), "MyError: cannot do 4", "in broken", "Traceback"),
+        "take of what works": failure(lambda: rdd.map(broken).take(2)),
+        "filter": failure(lambda: rdd.filter(broken).count(), "MyError"),
+        "foreach": failure(lambda: rdd.foreach(broken), "MyError: cannot do 4"),
+        "foreachPartition": failure(
+            lambda: rdd.foreachPartition(lambda items: [broken(x) for x in items]), "MyError"
+        ),
+        "reduceByKey": failure(
+            lambda: rdd.map(lambda x: (0, x)).reduceByKey(lambda a, b: broken(4)).collect(), "MyError"
+        ),
+        "mapPartitions of no iterable": failure(lambda: rdd.mapPartitions(lambda items: None).collect()),
+        "flatMap of no iterable": failure(lambda: rdd.flatMap(lambda x: x).collect(), "not iterable"),
+        "an unhashable key": failure(
+            lambda: rdd.map(lambda x: ([x], x)).groupByKey().collect(), "unhashable"
+        ),
+        "no pair": failure(lambda: rdd.reduceByKey(add).collect(), "TypeError"),
+        "StopIteration": failure(lambda: rdd.map(stops).collect()),
+        "StopIteration in a filter": failure(lambda: rdd.filter(stops).collect()),
+        "StopIteration in a reduction": failure(lambda: rdd.reduce(lambda a, b: stops(a))),
+        "StopIteration by key": failure(
+            lambda: rdd.map(lambda x: (0, x)).reduceByKey(lambda a, b: stops(a)).collect()
+        ),
+        "unequal zips": failure(lambda: rdd.zip(env.sc.parallelize(range(7), 3)).collect()),
+        "zips of other numbers": outcome(lambda: rdd.zip(env.sc.parallelize(range(6), 2))),
+        "the context in a function": failure(lambda: rdd.map(nobody).collect(), "SPARK-5063"),
+        "an rdd in a function": failure(lambda: rdd.map(lambda x: rdd.count()).collect(), "SPARK-5063"),
+        "no partitions": outcome(lambda: rdd.coalesce(0)),
+        "no such weights": outcome(lambda: rdd.randomSplit([-1.0])),
+        "no such fraction": outcome(lambda: rdd.sample(False, -1.0)),
+        "no such number": outcome(lambda: rdd.takeSample(False, -1)),
+        "takeOrdered of fewer than none": outcome(lambda: rdd.takeOrdered(-1)),
+        "adding what is no rdd": outcome(lambda: rdd + [1]),  # noqa: RUF005
+        "a level that is none": outcome(lambda: rdd.persist("MEMORY")),
+        "another level": failure(
+            lambda: env.sc.parallelize([1]).cache().persist(env.module("").StorageLevel.DISK_ONLY),
+            "storage level",
+        ),
+        "no checkpoint directory": failure(env.sc.parallelize([1]).checkpoint, "Checkpoint directory"),
+        "countApproxDistinct": outcome(lambda: rdd.countApproxDistinct(0.00001)),
+        "pipe with a check": failure(lambda: rdd.pipe("false", checkCode=True).collect(), "error code 1"),
+        "pipe without": rdd.pipe("false").collect(),
+        "pipe of a program that is not there": failure(
+            lambda: rdd.pipe("no-such-program").collect(), "no-such"
+        ),
+    }
+
+
+def shared(env: Any) -> Results:
+    """Accumulators and broadcasts."""
+    sc = env.sc
+    number, real = sc.accumulator(1), sc.accumulator(0.5)
+    table = sc.broadcast({"a": 1, "b": 2})
+
+    def visit(x: str) -> int:
+        nonlocal number
+        number += 1
+        real.add(0.25)
+        return table.value.get(x, 0)
+
+    rdd = sc.parallelize(["a", "b", "c"] * 2, 3).map(visit)
+    found = [rdd.collect(), number.value, real.value, rdd.sum(), number.value]
+    kept = rdd.cache()
+    found += [kept.count(), kept.count(), number.value, kept.is_cached, str(kept.getStorageLevel())]
+    kept.unpersist()
+    found += [kept.is_cached, str(kept.getStorageLevel()), kept.count(), number.value]
+    number.value = 7
+    return {
+        "found": found,
+        "set": (str(number), number.value),
+        "no number": outcome(lambda: sc.accumulator("x")),
+        "read in a task": failure(lambda: rdd.map(lambda x: number.value).collect(), "VALUE_NOT_ACCESSIBLE"),
+        "destroyed in a task": failure(
+            lambda: rdd.foreach(lambda x: table.destroy()), "INVALID_BROADCAST_OPERATION"
+        ),
+    }

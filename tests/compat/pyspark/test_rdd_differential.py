@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,3 +159,29 @@ def test_lookups(comparison: Comparison, pairs: Any, slices: int) -> None:
 
 def test_datasets_without_records(comparison: Comparison) -> None:
     comparison.same(programs.nothing)
+
+
+@pytest.mark.parametrize("wanted", [2, 5])
+@pytest.mark.parametrize("name", ["short", "long", "odd"])
+def test_files_are_cut_into_the_splits_of_hadoop(
+    comparison: Comparison, tmp_path: Path, name: str, wanted: int
+) -> None:
+    texts = {
+        "short": ["one\ntwo\n", "three"],
+        "long": ["".join(f"line {number}\n" for number in range(40)), "x" * 50 + "\n\n\nend\n"],
+        "odd": ["né\r\ntwo\n\nfour", "", "\n"],
+    }[name]
+    (tmp_path / "in").mkdir()
+    for letter, text in zip("abc", texts, strict=False):
+        (tmp_path / "in" / f"{letter}.txt").write_bytes(text.encode())
+    (tmp_path / "in" / "_hidden").write_text("not seen")
+    (tmp_path / "records").write_bytes(bytes(range(40)))
+    comparison.same(programs.files, str(tmp_path), "out", wanted)
+
+
+def test_failures_are_told_alike(comparison: Comparison) -> None:
+    comparison.same(programs.failures)
+
+
+def test_accumulators_broadcasts_and_caches(comparison: Comparison) -> None:
+    comparison.same(programs.shared)
