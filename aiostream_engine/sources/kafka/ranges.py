@@ -13,7 +13,7 @@ from ...blocks.directory import BlockDirectory
 from ...errors import SourceError
 from ...kafka.record import OffsetRange
 from ...kafka.record_batch import Piece
-from .lane import EARLIEST, LATEST, Lane, LaneEvents
+from .lane import EARLIEST, LATEST, Lane, LaneEvents, Topic
 from .partition_queue import Budget, PartitionQueue, Place
 
 __all__ = ["Taken", "read_ranges"]
@@ -48,8 +48,7 @@ async def read_ranges(
     queues: list[PartitionQueue] = []
     try:
         await _patiently(lane.start, timeout_s)
-        topics = await lane.topics(sorted({one.topic for one in ranges}))
-        present = await _patiently(lambda: _present(lane, ranges, fail_when_lost), timeout_s)
+        topics, present = await _patiently(lambda: _look(lane, ranges, fail_when_lost), timeout_s)
         for wanted, (start, stop) in zip(ranges, present, strict=True):
             topic = topics.get(wanted.topic)
             queue = PartitionQueue(
@@ -87,6 +86,14 @@ async def _patiently(call: Callable[[], Awaitable[T]], timeout_s: float) -> T:
             if not error.retriable or loop.time() >= deadline:
                 raise
         await asyncio.sleep(_ASK_AGAIN_S)
+
+
+async def _look(
+    lane: Lane, ranges: Sequence[OffsetRange], fail_when_lost: bool
+) -> tuple[dict[str, Topic], list[tuple[int, int]]]:
+    """The topics and what they hold of the ranges; asked again together, since leaders may move."""
+    topics = await lane.topics(sorted({one.topic for one in ranges}))
+    return topics, await _present(lane, ranges, fail_when_lost)
 
 
 async def _present(lane: Lane, ranges: Sequence[OffsetRange], fail_when_lost: bool) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaClient
+from aiokafka import AIOKafkaClient, TopicPartition
 from aiokafka.client import ConnectionGroup
 from aiokafka.errors import (
     KafkaConnectionError,
@@ -30,17 +30,19 @@ from ...kafka.record_batch import Piece, slice_batches
 from ..receiver import cancel_and_wait
 from .lane import Lane, Topic
 from .partition_queue import PartitionQueue, Place
-from .wire import FetchAnswer, FetchByIdOrName, FetchedPartition, NamedTopics, WantedPartition
+from .wire import NO_ID, FetchAnswer, FetchByIdOrName, FetchedPartition, NamedTopics, WantedPartition
 
 __all__ = ["RawLane"]
 
 _log = logging.getLogger("aiostream_engine.kafka")
 
 _OFFSET_OUT_OF_RANGE = 1
-_CODES_OF_CHANGE = frozenset((3, 5, 6, 9, 56, 74, 75, 76, 78, 100, 103))  # leaders, topics: ask again
+_CODES_OF_CHANGE = frozenset((3, 5, 6, 9, 56, 74, 75, 78, 100, 103))  # leaders, topics: ask again
 _CODES_FATAL = frozenset((29, 30, 31, 35, 76, 87))  # authorisation, unsupported versions and codecs
 _BACKOFF_S_MAX = 2.0
 _PARTIAL_WAIT_MS = 50
+_FIT_BYTES_MIN = 64 * 1024
+_FIT_SHRINK, _FIT_GROWTH = 8, 8  # after an answer that came too late an eighth, after others an eighth more
 
 
 class RawLane(Lane):
@@ -58,6 +60,7 @@ class RawLane(Lane):
         self._work = asyncio.Event()
         self._resting: dict[PartitionQueue, float] = {}
         self._turn = 0
+        self._fits: dict[int, int] = {}  # by broker, where answers came too late: bytes to ask for
 
     @property
     def _isolation(self) -> int:
@@ -82,7 +85,18 @@ class RawLane(Lane):
     # -- what the cluster has ------------------------------------------------------------------
 
     async def topics(self, names: Collection[str] | None) -> dict[str, Topic]:
-        answer = await self._ask(NamedTopics(None if names is None else sorted(names)))
+        try:
+            answer = await self._ask(NamedTopics(None if names is None else sorted(names)))
+        except NotImplementedError:  # a broker from before Kafka 3.1
+            found = await self._topics_without_ids(names)
+        else:
+            found = self._take_topics(answer, names)
+        if names is not None and found:  # of a large cluster no other topics need to be known
+            self._client.set_topics(found)
+        self._start_fetchers()
+        return found
+
+    def _take_topics(self, answer: Any, names: Collection[str] | None) -> dict[str, Topic]:
         found: dict[str, Topic] = {}
         for error_code, name, topic_id, is_internal, partitions, *_ in answer.topics:
             if error_code in _CODES_FATAL:
@@ -93,9 +107,18 @@ class RawLane(Lane):
             self._ids[topic_id] = name
             for _, partition, leader, *_ in partitions:
                 self._leaders[name, partition] = leader
-        if names is not None and found:  # of a large cluster no other topics need to be known
-            self._client.set_topics(found)
-        self._start_fetchers()
+        return found
+
+    async def _topics_without_ids(self, names: Collection[str] | None) -> dict[str, Topic]:
+        metadata = await self._client.fetch_all_metadata()
+        known = metadata.topics(exclude_internal_topics=names is None)
+        found: dict[str, Topic] = {}
+        for name in known if names is None else known & set(names):
+            partitions = tuple(sorted(metadata.partitions_for_topic(name) or ()))
+            found[name] = Topic(name, NO_ID, partitions)
+            for partition in partitions:
+                leader = metadata.leader_for_partition(TopicPartition(name, partition))
+                self._leaders[name, partition] = -1 if leader is None else leader
         return found
 
     async def _ask(self, request: NamedTopics) -> Any:
@@ -160,8 +183,11 @@ class RawLane(Lane):
                 try:
                     answer = await self._send(node, wanted, all_of_them)
                     failures = 0
+                    self._fit_larger(node)
                 except (KafkaError, OSError) as error:
                     failures += 1
+                    if isinstance(error, RequestTimedOutError):
+                        self._fit_smaller(node)
                     await self._rest_after(error, failures)
                     continue
                 admitted = self._accept(wanted, answer)
@@ -197,7 +223,7 @@ class RawLane(Lane):
                     queue.topic_id,
                     queue.partition,
                     queue.position,
-                    self.limits.partition_bytes_max,
+                    min(self.limits.partition_bytes_max, self._fits.get(node, 2**31 - 1)),
                 ),
             )
             for queue in ready[turn:] + ready[:turn]
@@ -217,7 +243,7 @@ class RawLane(Lane):
         self, node: int, wanted: list[tuple[PartitionQueue, WantedPartition]], all_of_them: bool
     ) -> FetchAnswer:
         limits = self.limits
-        budget = min(limits.response_bytes_max, max(1, wanted[0][0].room))
+        budget = min(limits.response_bytes_max, max(1, wanted[0][0].room), self._fits.get(node, 2**31 - 1))
         request = FetchByIdOrName(
             [item for _, item in wanted],
             # A long wait for these would keep out those whose queue is emptied meanwhile.
@@ -231,6 +257,19 @@ class RawLane(Lane):
         if answer.error_code:
             raise for_code(answer.error_code)("fetch")
         return answer
+
+    def _fit_smaller(self, node: int) -> None:
+        """An answer that does not come in time would be asked for again for ever: the next one is smaller."""
+        size = self._fits.get(node, self.limits.response_bytes_max)
+        self._fits[node] = max(_FIT_BYTES_MIN, size // _FIT_SHRINK)
+
+    def _fit_larger(self, node: int) -> None:
+        size = self._fits.get(node)
+        if size is None:
+            return
+        self._fits[node] = size + size // _FIT_GROWTH
+        if self._fits[node] >= self.limits.response_bytes_max:
+            del self._fits[node]
 
     async def _rest_after(self, error: Exception, failures: int) -> None:
         self.events.error(error, False)

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from aiostream_engine.config import BackpressureConfig, QueueLimits
+from aiostream_engine.config import BackpressureConfig, QueueLimits, SchedulerConfig
 from aiostream_engine.errors import OptionError, SourceError, StepError
 from aiostream_engine.kafka.admin import KafkaAdmin
 from aiostream_engine.kafka.record import KafkaRecord, OffsetRange
 from aiostream_engine.kafka.serde import Avro
 from aiostream_engine.kafka.settings import KafkaSettings
+from aiostream_engine.sources.kafka import wire
 from aiostream_engine.sources.kafka.source import KafkaSource
 from tests.sources.kafka.streams import producer, read, send, streaming, until
 
@@ -24,6 +25,7 @@ NOW_MS = int(time.time()) * 1000
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 
+@pytest.mark.both_loops
 async def test_every_record_comes_once_in_the_order_of_its_partition(kafka, make_topic, lane):
     topic = await make_topic(kafka, partitions=3)
     for partition in range(3):
@@ -341,3 +343,25 @@ async def test_a_broker_that_is_missing_is_said_at_start(lane):
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(OptionError):
         KafkaSource("127.0.0.1:9092", **options)
+
+
+async def test_a_broker_without_topic_ids_is_read_by_names(kafka, make_topic, monkeypatch):
+    """As before Kafka 3.1, whose requests lack them."""
+    monkeypatch.setattr(wire, "METADATA_WITH_IDS", 99)
+    monkeypatch.setattr(wire, "FETCH_BY_ID", 99)
+    topic = await make_topic(kafka, partitions=2)
+    await send(kafka.bootstrap, topic, [b"%d" % number for number in range(20)])
+    seen = await read(kafka.bootstrap, topic, projection="value", lane="raw")
+    assert seen.records == [b"%d" % number for number in range(20)]
+
+
+async def test_records_wake_a_stream_that_waits_for_data(kafka, make_topic, lane):
+    topic = await make_topic(kafka)
+    context = {"scheduler": SchedulerConfig(trigger="data")}
+    async with streaming(
+        kafka.bootstrap, topic, interval=20, projection="value", context=context, lane=lane
+    ) as seen:
+        for number in range(3):
+            await send(kafka.bootstrap, topic, [b"%d" % number])
+            await seen.count(number + 1)
+    assert seen.records == [b"0", b"1", b"2"]
