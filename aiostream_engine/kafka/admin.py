@@ -79,6 +79,11 @@ class KafkaAdmin:
         found = await self._client.describe_topics()
         return {one["topic"]: len(one["partitions"]) for one in found if not one["is_internal"]}
 
+    async def replicas_in_sync(self, name: str) -> int:
+        """The number of brokers that have all of a topic: of the partition that has the fewest."""
+        found = (await self._client.describe_topics([name]))[0]
+        return min((len(one["isr"]) for one in found["partitions"]), default=0)
+
     async def bounds(self, topics: Iterable[str]) -> dict[tuple[str, int], tuple[int, int]]:
         """First offset that is there and next one to be written, by topic and partition."""
         counts = await self.topics()
