@@ -181,7 +181,7 @@ def cluster() -> Iterator[LocalKafka]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ("raw", pytest.param("client", marks=pytest.mark.soak), "group"))
+@pytest.mark.parametrize("mode", ["raw", pytest.param("client", marks=pytest.mark.soak), "group"])
 async def test_leaders_that_move_and_a_broker_that_is_lost_cost_no_record(
     cluster: LocalKafka, make_topic: MakeTopic, unique_name: UniqueName, mode: str
 ) -> None:
