@@ -100,6 +100,13 @@ def _rate(figures: StatisticsSnapshot) -> str:
 def _receiver(info: ReceiverInfo) -> Text:
     text = _bar(info.queue_fill)
     text.append(f"   {format_count(info.queue_records)} records, {format_bytes(info.queue_bytes)}")
+    if info.lag:
+        text.append(f"   lag {format_count(sum(info.lag.values()))}")
+        worst = max(info.lag, key=lambda name: info.lag[name])
+        if len(info.lag) > 1 and info.lag[worst]:
+            text.append(f", most {format_count(info.lag[worst])} in {_safe(worst)}")
+    if info.held_back:
+        text.append(f"   {format_count(info.held_back)} behind open transactions", "yellow")
     if not info.active:
         text.append("   stopped", "dim")
     if info.restarts:
@@ -198,6 +205,8 @@ class TerminalView:
             f"scheduling_delay={format_seconds(figures.scheduling_delay.last_s)}",
             f"queue_fill={figures.queue_fill:.0%}",
         ]
+        if any(info.lag for info in figures.receivers):
+            parts.append(f"lag={sum(sum(info.lag.values()) for info in figures.receivers)}")
         for top in self._tops.values():
             entries = ", ".join(f"{_safe(entry)}:{_safe(amount)}" for entry, amount in top.rows[:5])
             parts.append(f"{_safe(top.title)}=[{entries}]")

@@ -122,6 +122,19 @@ def test_failures_stopped_receivers_and_lost_workers_are_said(figures):
         assert part in text, part
 
 
+def test_the_lag_of_a_log_is_shown_with_its_worst_partition(figures):
+    screen = console()
+    info = ev.ReceiverInfo(0, "kafka", True, lag={"t[0]": 5, "t[1]": 3000}, held_back=7)
+    behind = dataclasses.replace(figures, receivers=(info,))
+    view = TerminalView(lambda: behind, console=screen)
+    screen.print(view.render(behind))
+    shown = " ".join(text_of(screen).split())
+    assert "lag 3,005" in shown
+    assert "most 3,000 in t[1]" in shown
+    assert "7 behind open transactions" in shown
+    assert "lag=3005" in str(view.line(behind))
+
+
 async def run_until(view: TerminalView, reached, then=lambda: None) -> None:
     task = asyncio.create_task(view.run())
     try:

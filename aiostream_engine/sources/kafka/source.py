@@ -387,6 +387,7 @@ class KafkaSource(ReplayableSource):
             active=started and not self._stopped and self._failure is None,
             last_error=self._last_error,
             last_error_ms=self._last_error_ms,
+            queue_records=sum(queue.ready - queue.taken for queue in self.assignment.queues.values()),
             queue_bytes=self._budget.bytes if started else 0,
             queue_fill=self._budget.bytes / self._budget.bytes_max if started else 0.0,
             rate_limit=self._rate,
