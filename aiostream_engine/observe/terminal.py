@@ -106,7 +106,7 @@ def _receiver(info: ReceiverInfo) -> Text:
         if len(info.lag) > 1 and info.lag[worst]:
             text.append(f", most {format_count(info.lag[worst])} in {_safe(worst)}")
     if info.held_back:
-        text.append(f"   {format_count(info.held_back)} behind open transactions", "yellow")
+        text.append(f"   {format_count(info.held_back)} uncommitted", "yellow")
     if not info.active:
         text.append("   stopped", "dim")
     if info.restarts:

@@ -131,7 +131,7 @@ def test_the_lag_of_a_log_is_shown_with_its_worst_partition(figures):
     shown = " ".join(text_of(screen).split())
     assert "lag 3,005" in shown
     assert "most 3,000 in t[1]" in shown
-    assert "7 behind open transactions" in shown
+    assert "7 uncommitted" in shown
     assert "lag=3005" in str(view.line(behind))
 
 
