@@ -41,6 +41,7 @@ from ..windows.intervals import (
     remember_of_parent,
     window_at,
 )
+from .empty_batches import EmptyBatches
 from .jobs import JobRunner
 from .machine import Batch
 from .records import KeptBlock
@@ -118,6 +119,8 @@ class Translator:
         self._marked: set[int] = set()
         self._held: dict[tuple[int, int], list[BlockRef]] = {}
         self._windows = _windows_over(self.nodes)
+        everything = {node.id for node in self.nodes}  # what is remembered is looked up by batch
+        self._empty = EmptyBatches(self.nodes, everything if remember_ms else self._kept)
         self._layout: Layout | None = None
 
     @property
@@ -160,11 +163,26 @@ class Translator:
         made = self._rdds[node.id]
         if batch.time in made:
             return made[batch.time]
-        made[batch.time] = rdd = await self._make(node, batch) if self.is_due(node, batch) else None
+        made[batch.time] = rdd = await self._make_or_repeat(node, batch) if self.is_due(node, batch) else None
         if rdd is not None:
             self._uses[rdd.node.id] += 1
             if node.id in self._kept:
                 self._keep(node, rdd, batch.time)
+        return rdd
+
+    async def _make_or_repeat(self, node: StreamNode, batch: Batch) -> Any | None:
+        """The RDD of a batch; one that is empty like an earlier one is that."""
+
+        def is_empty(input_id: int) -> bool:
+            content = self._inputs[input_id].get(batch.time)
+            return content is not None and not content.blocks and not content.datasets
+
+        key = self._empty.key(node, self._factory.default_parallelism, is_empty)
+        if key is None:
+            return await self._make(node, batch)
+        rdd = self._empty.get(key)
+        if rdd is None and (rdd := await self._make(node, batch)) is not None:
+            self._empty.put(key, rdd)
         return rdd
 
     def _keep(self, node: StreamNode, rdd: Dataset, time: int) -> None:
@@ -409,6 +427,7 @@ class Translator:
         for node in self.nodes:
             self._forget(node, math.inf)
         runner = self._factory.runner
+        self._empty.clear()
         runner.drop(self._marked)  # of a batch that failed half-way
         self._marked.clear()
         runner.states.end(
