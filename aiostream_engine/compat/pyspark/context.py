@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 import threading
 import time
 import traceback
-import zipfile
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, TypeVar, cast
@@ -22,6 +20,8 @@ from .accumulators import Accumulator, AccumulatorParam, param_for
 from .broadcast import Broadcast
 from .conf import SparkConf
 from .context_data import ContextData
+from .context_files import PACKED, ContextFiles
+from .context_properties import ContextProperties
 from .errors import PySparkRuntimeError, SparkRuntimeException, as_spark_errors
 from .files import ROOT_VARIABLE, SparkFiles
 from .loop import EngineLoop
@@ -38,10 +38,9 @@ U = TypeVar("U")
 VERSION = "4.3.0"
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 _OUTPUT_LINES_PER_S_MAX = 1_000_000
-_PACKED = (".zip", ".egg", ".jar")
 
 
-class SparkContext(ContextData):
+class SparkContext(ContextData, ContextFiles, ContextProperties):
     """The connection to the engine; as PySpark: one active context a process, used from any thread.
 
     Differs: ``local`` and ``local[n]`` start that many worker processes and no JVM; other masters
@@ -49,7 +48,7 @@ class SparkContext(ContextData):
     ``jsc`` and the profiler classes have no effect.
     """
 
-    PACKAGE_EXTENSIONS: ClassVar[Sequence[str]] = _PACKED
+    PACKAGE_EXTENSIONS: ClassVar[Sequence[str]] = PACKED
     _active_spark_context: ClassVar[SparkContext | None] = None
     _lock: ClassVar[threading.RLock] = threading.RLock()
 
@@ -293,113 +292,6 @@ class SparkContext(ContextData):
         accumulator = Accumulator(-1, value, param)
         accumulator._share(self._engine)
         return accumulator
-
-    # -- files ---------------------------------------------------------------------------------
-
-    def addFile(self, path: str, recursive: bool = False) -> None:
-        """Copy a file to where :class:`SparkFiles` finds it. Differs: local files only."""
-        self._check()
-        source = path.removeprefix("file://") if path.startswith("file:///") else path.removeprefix("file:")
-        if os.path.isdir(source) and not recursive:
-            raise SparkRuntimeException(f"Added file {source} is a directory and recursive is not turned on.")
-        if not os.path.exists(source):
-            raise SparkRuntimeException(f"File {source} does not exist")
-        target = os.path.join(self._file_directory, os.path.basename(source.rstrip("/")))
-        if os.path.isdir(source):
-            shutil.copytree(source, target, dirs_exist_ok=True)
-        else:
-            shutil.copyfile(source, target)
-        self._files["file:" + os.path.abspath(source)] = target
-
-    @property
-    def listFiles(self) -> list[str]:
-        """Paths of the added files; as PySpark."""
-        return list(self._files)
-
-    def addPyFile(self, path: str) -> None:
-        """Make a module, or the packages of a ``.zip`` or ``.egg``, importable in tasks; as PySpark."""
-        self.addFile(path)
-        name = os.path.join(self._file_directory, os.path.basename(path))
-        if name.lower().endswith(_PACKED):
-            with zipfile.ZipFile(name) as archive:
-                archive.extractall(self._package_directory)
-        import importlib
-
-        importlib.invalidate_caches()
-
-    def addArchive(self, path: str) -> None:
-        """Unpack an archive where :class:`SparkFiles` finds it, as ``#name``; as PySpark."""
-        self._check()
-        source, _, name = path.partition("#")
-        target = os.path.join(self._file_directory, name or os.path.basename(source))
-        with contextlib.suppress(FileNotFoundError):
-            shutil.unpack_archive(source.removeprefix("file:"), target)
-        self._archives.append("file:" + os.path.abspath(source))
-
-    @property
-    def listArchives(self) -> list[str]:
-        """Paths of the added archives; as PySpark."""
-        return list(self._archives)
-
-    def setCheckpointDir(self, dirName: str) -> None:
-        """Allow ``RDD.checkpoint``. Differs: nothing is written there, but in the engine's directory."""
-        self._check()
-        self._checkpoint_directory = dirName
-
-    def getCheckpointDir(self) -> str | None:
-        """What :meth:`setCheckpointDir` set, None before; as PySpark."""
-        return self._checkpoint_directory
-
-    # -- properties of a thread's jobs -----------------------------------------------------------
-
-    def setLocalProperty(self, key: str, value: str | None) -> None:
-        """Set a property of this thread; None removes it. Differs: nothing but the getter reads it."""
-        properties = self._local_properties()
-        if value is None:
-            properties.pop(key, None)
-        else:
-            properties[key] = value
-
-    def getLocalProperty(self, key: str) -> str | None:
-        """A property of this thread; as PySpark."""
-        return self._local_properties().get(key)
-
-    def _local_properties(self) -> dict[str, str]:
-        properties: dict[str, str] = self._properties.__dict__
-        return properties
-
-    def setJobGroup(self, groupId: str, description: str, interruptOnCancel: bool = False) -> None:
-        """Name this thread's jobs. Differs: as local properties only; jobs cannot be cancelled by it."""
-        self.setLocalProperty("spark.jobGroup.id", groupId)
-        self.setLocalProperty("spark.job.description", description)
-        self.setInterruptOnCancel(interruptOnCancel)
-
-    def setJobDescription(self, value: str) -> None:
-        """Describe this thread's jobs. Differs: as a local property only."""
-        self.setLocalProperty("spark.job.description", value)
-
-    def setInterruptOnCancel(self, interruptOnCancel: bool) -> None:
-        """Differs: kept as a local property only."""
-        self.setLocalProperty("spark.job.interruptOnCancel", str(interruptOnCancel).lower())
-
-    def addJobTag(self, tag: str) -> None:
-        """Tag this thread's jobs. Differs: as a local property only."""
-        self._set_tags(self.getJobTags() | {tag})
-
-    def removeJobTag(self, tag: str) -> None:
-        """Take a tag away; as PySpark."""
-        self._set_tags(self.getJobTags() - {tag})
-
-    def clearJobTags(self) -> None:
-        """Take all tags away; as PySpark."""
-        self._set_tags(set())
-
-    def getJobTags(self) -> set[str]:
-        """The tags of this thread's jobs; as PySpark."""
-        return set(filter(None, (self.getLocalProperty("spark.job.tags") or "").split(",")))
-
-    def _set_tags(self, tags: set[str]) -> None:
-        self.setLocalProperty("spark.job.tags", ",".join(sorted(tags)) or None)
 
     # -- jobs ----------------------------------------------------------------------------------
 
