@@ -134,7 +134,7 @@ def main() -> None:
                 print(f"{work.label}, {work.interval_s:g} s, {key}: {outcome.error}", file=sys.stderr)
         answers = {str(outcome.answer) for outcome in outcomes.values() if not outcome.error}
         bad |= len(answers) > 1 or any(outcome.error for outcome in outcomes.values())
-        rows.append(cells(work, outcomes) + ["" if len(answers) <= 1 else "ANSWERS DIFFER"])
+        rows.append([*cells(work, outcomes), "" if len(answers) <= 1 else "ANSWERS DIFFER"])
     header = ["work", "interval", "PySpark keeps up", "p50 / p99 ms", "first batch s"]
     header += ["here", "p50 / p99 ms", "first batch s", "times faster", ""]
     print(f"\n{render_table(header, rows)}")

@@ -17,6 +17,7 @@ from pyspark.streaming import StreamingContext, StreamingListener
 
 given = parameters()
 WARM_UP = 5
+FIRST_BATCH_TIMEOUT_S = 60
 
 
 class Delays(StreamingListener):  # type: ignore[misc]
@@ -50,10 +51,8 @@ class Results:
 
 
 def words(context: Any, ssc: Any) -> Any:
-    if given["file"]:
-        lines = context.textFile(given["file"], 2)
-    else:
-        lines = context.parallelize(given["lines"], 2)
+    path = given["file"]
+    lines = context.textFile(path, 2) if path else context.parallelize(given["lines"], 2)
     stream = ssc.queueStream([lines], default=lines)
     return stream.flatMap(lambda line: line.split()).map(lambda word: (word, 1)).reduceByKey(operator.add, 2)
 
@@ -70,9 +69,11 @@ def state(context: Any, ssc: Any) -> Any:
 
 
 def wait(delays: Delays) -> None:
-    """Until enough batches were seen, or the time is over."""
-    until = time.monotonic() + given["seconds"]
+    """Until enough batches were seen, or the time since the first is over."""
     with delays.changed:
+        if not delays.changed.wait_for(lambda: delays.batches, FIRST_BATCH_TIMEOUT_S):
+            raise TimeoutError(f"no batch within {FIRST_BATCH_TIMEOUT_S} s")
+        until = time.monotonic() + given["seconds"]
         while (left := until - time.monotonic()) > 0 and len(delays.batches) < WARM_UP + given["batches"]:
             delays.changed.wait(left)
 
@@ -103,7 +104,7 @@ def main() -> None:
     delays, results = Delays(), Results()
     ssc.addStreamingListener(delays)
     make = words if given["work"] == "words" else state
-    make(context, ssc).foreachRDD(results.take)
+    make(context, ssc).foreachRDD(lambda rdd: results.take(rdd))  # PySpark counts the self of a method
     ssc.start()
     wait(delays)
     metrics = figures(delays, results)

@@ -248,7 +248,7 @@ def failing(env: Any, where: str) -> dict[str, Any]:
     fails = {
         "worker": lambda: run.note("failing", numbers.map(unlucky)),
         "transform": lambda: run.note("failing", numbers.transform(checked)),
-        "callback": lambda: numbers.foreachRDD(lambda rdd: unlucky(rdd.sum())),
+        "callback": lambda: numbers.foreachRDD(lambda rdd: unlucky(rdd.sum()) and None),
     }
     fails[where]()
     run.note("last", numbers)
