@@ -199,7 +199,7 @@ class CommitPointSink(TransactionalSink):
 
     @abc.abstractmethod
     async def begin(self, mark: BatchMark) -> None:
-        """Remember ``mark``, because nothing is remembered yet: so that later this cannot be taken for a loss."""
+        """Remember ``mark``: nothing is remembered yet, which later must not be taken for a loss."""
 
     async def commit(self, batch_id: int, time: BatchTime, tokens: Sequence[Any]) -> None:
         """Nothing is left to do: the batch is true because the transaction was committed."""

@@ -1,0 +1,93 @@
+"""From records of a stream to what a Kafka producer takes; runs in the workers.
+
+Light to import, and knows neither asyncio nor a client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple
+
+from .serde import Serializer, serializer
+
+__all__ = ["EncodeRecord", "Outgoing", "RecordTooLargeError"]
+
+Headers = Iterable[tuple[str, bytes | None]]
+Projection = Literal["pair", "value"] | Callable[[Any], tuple[Any, Any]]
+
+# Of a record in a batch, beside its key, value and headers.
+OVERHEAD_BYTES = 40
+_HEADER_BYTES = 10
+
+
+class RecordTooLargeError(ValueError):
+    """A record is larger than the topic takes; carries its size in the text."""
+
+
+class Outgoing(NamedTuple):
+    """A record as bytes. timestamp: epoch milliseconds, None for when it is packed."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    timestamp: int | None = None
+
+
+class EncodeRecord:
+    """Encodes one record; an object that can be sent to a worker.
+
+    topic: name, or a function of the record. projection: ``pair`` for (key, value) records, ``value``
+    for values without a key, or a function that gives a pair. key, value: serdes, not asked about None.
+    headers, timestamp: functions of the record, None for none. bytes_max: of one record.
+
+    A call raises what the functions and serdes raise, TypeError for a record that is no pair, and
+    RecordTooLargeError.
+    """
+
+    def __init__(
+        self,
+        topic: str | Callable[[Any], str],
+        projection: Projection,
+        key: str | Serializer,
+        value: str | Serializer,
+        headers: Callable[[Any], Headers] | None,
+        timestamp: Callable[[Any], int] | None,
+        bytes_max: int,
+    ) -> None:
+        self._arguments = (topic, projection, key, value, headers, timestamp, bytes_max)
+        self._topic = topic
+        self._projection = projection
+        self._headers = headers
+        self._timestamp = timestamp
+        self._bytes_max = bytes_max
+        self._key, self._value = serializer(key), serializer(value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EncodeRecord, self._arguments
+
+    def __call__(self, record: Any) -> Outgoing:
+        key, value = self._pair(record)
+        key_bytes = None if key is None else self._key(key)
+        value_bytes = None if value is None else self._value(value)
+        topic = self._topic if isinstance(self._topic, str) else self._topic(record)
+        headers = () if self._headers is None else tuple(self._headers(record))
+        size = OVERHEAD_BYTES + len(key_bytes or b"") + len(value_bytes or b"")
+        for name, content in headers:
+            size += _HEADER_BYTES + len(name) + len(content or b"")
+        if size > self._bytes_max:
+            raise RecordTooLargeError(
+                f"a record of {size} bytes for topic {topic}: more than record_bytes_max = {self._bytes_max}"
+            )
+        timestamp = None if self._timestamp is None else int(self._timestamp(record))
+        return Outgoing(topic, key_bytes, value_bytes, headers, timestamp)
+
+    def _pair(self, record: Any) -> tuple[Any, Any]:
+        if self._projection == "value":
+            return None, record
+        pair = record if self._projection == "pair" else self._projection(record)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(
+                f"a Kafka sink takes (key, value) pairs, or projection='value'; not {pair!r:.200}"
+            )
+        return pair[0], pair[1]
