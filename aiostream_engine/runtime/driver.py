@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context, ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..clock import Clock
 from ..config import RetryPolicy, SchedulerConfig
@@ -61,11 +61,12 @@ class OutputPolicy:
 
 @dataclass(slots=True)
 class _Timing:
-    """Monotonic times of a batch, and the events' record of it."""
+    """Monotonic times of a batch, and the events' record of it. outputs: those that are over, by id."""
 
     submitted: float
     info: BatchInfo
     started: float = 0.0
+    outputs: dict[int, OutputOperationInfo] = field(default_factory=dict)
 
 
 class StreamDriver:
@@ -315,7 +316,8 @@ class StreamDriver:
         verdict = self._breaker.judge(outcomes)
         timing = self._timings[batch.id]
         given_up = outcomes.given_up.total()
-        timing.info = replace(timing.info, records_given_up=given_up, given_up_share=verdict.share)
+        if given_up or verdict.share:
+            timing.info = replace(timing.info, records_given_up=given_up, given_up_share=verdict.share)
         if verdict.broken:
             self._emit(CircuitBroken(self._now_ms(), verdict.step, verdict.given_up, verdict.tried))
         return verdict
@@ -354,7 +356,7 @@ class StreamDriver:
             failure = error
             error.add_note(f"in output {output.name!r} of batch {batch.time}")
         info = replace(info, end_ms=self._now_ms(), failure=None if failure is None else _brief(failure))
-        self._timings[batch.id].info = _with_output(self._timings[batch.id].info, info)
+        self._timings[batch.id].outputs[output.id] = info
         self._emit(OutputOperationCompleted(self._now_ms(), info))
         if failure is not None:
             if self._policies[output.id].on_error is not OnError.SKIP:
@@ -394,6 +396,7 @@ class StreamDriver:
             processing_end_ms=self._now_ms(),
             processing_delay_s=ended - timing.started,
             total_delay_s=ended - timing.submitted,
+            outputs=tuple([timing.outputs.get(output.id, output) for output in timing.info.outputs]),
             failure=None if error is None else _brief(error),
         )
         self._emit(BatchCompleted(self._now_ms(), timing.info))
@@ -497,8 +500,3 @@ def _not_asked_for(error: BaseException, where: str) -> BaseException:
 def _brief(error: BaseException) -> str:
     text = redact("; ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())]))
     return text if len(text) <= 2000 else text[:2000] + "…"
-
-
-def _with_output(info: BatchInfo, output: OutputOperationInfo) -> BatchInfo:
-    outputs = tuple(output if item.id == output.id else item for item in info.outputs)
-    return replace(info, outputs=outputs)
