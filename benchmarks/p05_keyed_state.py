@@ -15,11 +15,15 @@ def setting(options: Options) -> tuple[Sequence[Contender], Any]:
     batches = 8 if options.quick else 20
     common = {"keys": keys, "touched": touched, "batches": batches, "interval_s": 0.1, "master": "local[2]"}
     mapped = {**common, "operator": "map_with_state"}
+    on_disk = {**mapped, "cache_bytes": 16 * 1024 * 1024}
     updated = {**common, "operator": "update_state_by_key"}
     spark = {**common, "interval_s": 1.0}
     program = "engine/keyed_state.py"
     return [
         Contender("mapped", "map_with_state, local[2]", program, None, "engine", mapped),
+        Contender(
+            "on-disk", "the same, on disk with 16 MiB of cache each", program, None, "engine", on_disk, 1
+        ),
         Contender("updated", "update_state_by_key, local[2]", program, None, "engine", updated),
         Contender(
             "pyspark", "PySpark updateStateByKey", "peers/pyspark/keyed_state.py", "pyspark", "peer", spark, 1

@@ -15,6 +15,8 @@ from .store import Changes, MemoryStore, chain_keys
 
 __all__ = ["DiskStore"]
 
+_PAIR_BYTES = 90  # a tuple and a number
+
 
 class DiskStore(MemoryStore):
     """A :class:`MemoryStore` of which hot keys are in memory and the others in a scratch file.
@@ -88,19 +90,19 @@ class DiskStore(MemoryStore):
         self._undone.clear()
         self._untouched.clear()
         for key in itertools.chain(changes.changed, changes.removed):
-            self._undone[key] = _state_of(self.entries, key)
+            _note_entry(self._undone, self.entries, key)
         if changes.touched or self.touched:
             for key in chain_keys(changes):
-                self._untouched[key] = _state_of(self.touched, key)
+                _note_entry(self._untouched, self.touched, key)
         self._undo, self._undo_version = self._undone, self.version
 
     def _replay(self, changed: Mapping[Any, Any], removed: Iterable[Any], touched: Mapping[Any, int]) -> None:
         entries, times = self.entries, self.touched
-        for key, value in changed.items():
-            entries[key] = value
-        for key, at in touched.items():
+        for key, value, size in _sized(changed):
+            entries.put(key, value, size)
+        for key, at, size in _sized(touched):
             times.discard(key)  # re-inserting moves it to the young end
-            times[key] = at
+            times.put(key, at, size)
         for key in removed:
             entries.discard(key)
             times.discard(key)
@@ -143,8 +145,16 @@ class DiskStore(MemoryStore):
         self._replay(entries, (), touched)
 
 
-def _state_of(mapping: SpillingDict, key: Any) -> tuple[Any, ...]:
-    try:
-        return mapping[key], mapping.place_of(key)
-    except KeyError:
-        return ()
+def _note_entry(undo: SpillingDict, mapping: SpillingDict, key: Any) -> None:
+    found = mapping.entry(key)
+    if found is None:
+        undo.put(key, ())
+    else:
+        value, place, size = found
+        undo.put(key, (value, place), size + _PAIR_BYTES)
+
+
+def _sized(mapping: Mapping[Any, Any]) -> Iterable[tuple[Any, Any, int]]:
+    if isinstance(mapping, SpillingDict):
+        return mapping.sized()
+    return ((key, value, 0) for key, value in mapping.items())

@@ -23,9 +23,10 @@ def estimated_bytes(value: Any, depth: int = _DEPTH_MAX) -> int:
 
     What several values share is counted with each, so that it is rather too much than too little.
     """
+    if type(value) in _FLAT:
+        return sys.getsizeof(value)
     size = _own_bytes(value)
-    kind = type(value)
-    if kind in _FLAT or depth == 0:
+    if depth == 0:
         return size
     if isinstance(value, dict):
         pairs = itertools.islice(value.items(), _SAMPLES)

@@ -206,13 +206,14 @@ class MapWithState:
         self._call(changes, key, value, state, time)
         if state._removed:
             changes.changed.pop(key, None)
-            changes.touched.pop(key, None)
+            if self.timeout_ms is not None:
+                changes.touched.pop(key, None)
             if key in store.entries:
                 gone.add(key)
         elif state._changed:
             changes.changed[key] = state._value
             gone.discard(key)
-        if state.exists():
+        if self.timeout_ms is not None and state.exists():
             changes.touched[key] = time
 
     def _call(self, changes: Changes, key: Any, value: Any, state: State[Any], time: int) -> None:

@@ -31,12 +31,12 @@ class _Slot:
 
     __slots__ = ("key", "place", "size", "stored", "value")
 
-    def __init__(self, key: Any, value: Any, place: int, stored: bool) -> None:
+    def __init__(self, key: Any, value: Any, place: int, stored: bool, size: int) -> None:
         self.key = key
         self.value = value
         self.place = place
         self.stored = stored
-        self.size = 0
+        self.size = size
 
 
 class SpillingDict(MutableMapping[Any, Any]):
@@ -78,35 +78,45 @@ class SpillingDict(MutableMapping[Any, Any]):
         return self._count
 
     def __getitem__(self, key: Any) -> Any:
+        slot = self._slot(key)
+        if slot is None:
+            raise KeyError(key)
+        return slot.value
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The value of ``key``, or ``default``."""
+        slot = self._slot(key)
+        return default if slot is None else slot.value
+
+    def entry(self, key: Any) -> tuple[Any, int, int] | None:
+        """Value of ``key``, its place in the order of insertion, and its size in memory."""
+        slot = self._slot(key)
+        return None if slot is None else (slot.value, slot.place, slot.size)
+
+    def _slot(self, key: Any) -> _Slot | None:
         slot = self._hot.get(key)
         if slot is not None:
             self.hits += 1
             self._hot.move_to_end(key)
-            return slot.value
-        return self._load(key)
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        """The value of ``key``, or ``default``."""
-        try:
-            return self[key]
-        except KeyError:
-            return default
+            return slot
+        return self._load(key) if self._rows else None
 
     def __contains__(self, key: object) -> bool:
         return key in self._hot or self._stored_place(key) is not None
 
-    def _load(self, key: Any) -> Any:
-        if not self._rows or key in self._absent:
-            raise KeyError(key)
+    def _load(self, key: Any) -> _Slot | None:
+        if key in self._absent:
+            return None
         self.misses += 1
         for place, stored, value in self._file.find_with_value(self._table, hash(key)):
             if place not in self._dead and (found := pickle.loads(stored)) == key:
-                slot = _Slot(found, pickle.loads(value), place, True)
+                content = pickle.loads(value)
+                slot = _Slot(found, content, place, True, _bytes_of(found, content))
                 self._hot[found] = slot
-                self._resize(slot)
-                return slot.value
+                self._grow(slot.size)
+                return slot
         self._note_absent(key)
-        raise KeyError(key)
+        return None
 
     def _stored_place(self, key: Any) -> int | None:
         """Where the file has a key that is not hot."""
@@ -134,6 +144,14 @@ class SpillingDict(MutableMapping[Any, Any]):
         """Keys and values; reading them makes no key hot."""
         return _Items(self)
 
+    def sized(self) -> Iterator[tuple[Any, Any, int]]:
+        """Keys, values and their sizes in memory, as :meth:`put` takes them; 0 of what is not there."""
+        if self._rows:
+            yield from ((key, value, 0) for key, value in self._pairs())
+            return
+        for slot in sorted(self._hot.values(), key=_place):
+            yield slot.key, slot.value, slot.size
+
     def _pairs(self) -> Iterator[tuple[Any, Any]]:
         if not self._rows:
             for slot in sorted(self._hot.values(), key=_place):
@@ -148,36 +166,39 @@ class SpillingDict(MutableMapping[Any, Any]):
     # -- writing -------------------------------------------------------------------------------
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        self.put(key, value)
+
+    def put(self, key: Any, value: Any, size: int = 0) -> None:
+        """Set ``key``. size: what key and value take in memory, where it is known already."""
+        size = size or _bytes_of(key, value)
         slot = self._hot.get(key)
         if slot is not None:
             slot.value = value
             self._hot.move_to_end(key)
+            grown, slot.size = size - slot.size, size
         else:
-            place = self._stored_place(key)
-            slot = _Slot(key, value, self._new_place(key) if place is None else place, place is not None)
+            place = self._stored_place(key) if self._rows else None
+            if place is None:
+                slot = _Slot(key, value, self._next, False, size)
+                self._next += 1
+                self._count += 1
+                self._absent.discard(key)
+            else:
+                slot = _Slot(key, value, place, True, size)
             self._hot[key] = slot
+            grown = size
         self._dirty.add(slot)
-        self._resize(slot)
+        self._grow(grown)
 
-    def _new_place(self, key: Any) -> int:
-        place = self._next
-        self._next += 1
-        self._count += 1
-        self._absent.discard(key)
-        return place
-
-    def _resize(self, slot: _Slot) -> None:
-        size = estimated_bytes(slot.key) + estimated_bytes(slot.value) + _SLOT_BYTES
-        grown, slot.size = size - slot.size, size
-        self.bytes += grown
-        self._budget.charge(grown)
+    def _grow(self, size: int) -> None:
+        self.bytes += size
+        self._budget.charge(size)
 
     def __delitem__(self, key: Any) -> None:
         slot = self._hot.pop(key, None)
         if slot is not None:
             self._dirty.discard(slot)
-            self.bytes -= slot.size
-            self._budget.charge(-slot.size)
+            self._grow(-slot.size)
             dead = slot.place if slot.stored else None
         else:
             dead = self._stored_place(key)
@@ -198,20 +219,15 @@ class SpillingDict(MutableMapping[Any, Any]):
         except KeyError:
             return
 
-    def place_of(self, key: Any) -> int | None:
-        """The place of ``key`` in the order of insertion, None when it is not there."""
-        slot = self._hot.get(key)
-        return self._stored_place(key) if slot is None else slot.place
-
     def put_back(self, key: Any, value: Any, place: int) -> None:
         """Add ``key``, which is not there, at a place where it was before."""
         if place in self._dead:
             self._bury()
-        slot = self._hot[key] = _Slot(key, value, place, False)
+        slot = self._hot[key] = _Slot(key, value, place, False, _bytes_of(key, value))
         self._count += 1
         self._absent.discard(key)
         self._dirty.add(slot)
-        self._resize(slot)
+        self._grow(slot.size)
 
     def clear(self) -> None:
         """Remove all."""
@@ -219,8 +235,7 @@ class SpillingDict(MutableMapping[Any, Any]):
             self._file.clear(self._table)
         for held in (self._hot, self._dirty, self._dead, self._absent):
             held.clear()
-        size, self.bytes = self.bytes, 0
-        self._budget.charge(-size)
+        self._grow(-self.bytes)
         self._count = self._rows = 0
 
     # -- to the file ---------------------------------------------------------------------------
@@ -277,6 +292,10 @@ class _Items(ItemsView[Any, Any]):
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return self._mapping._pairs()
+
+
+def _bytes_of(key: Any, value: Any) -> int:
+    return estimated_bytes(key) + estimated_bytes(value) + _SLOT_BYTES
 
 
 def _short(key: Any) -> str:

@@ -67,7 +67,9 @@ def batches(engine: Any) -> list[Any]:
 
 async def main() -> None:
     outputs, delays = Outputs(), Delays()
-    ssc = ase.StreamingContext(interval=given["interval_s"], master=given["master"])
+    cache = given.get("cache_bytes")
+    state = ase.StateConfig("disk", cache) if cache else None
+    ssc = ase.StreamingContext(interval=given["interval_s"], master=given["master"], state=state)
     ssc.add_listener(delays)
     pairs = ssc.queue_stream(batches(ssc.engine))
     if given["operator"] == "map_with_state":

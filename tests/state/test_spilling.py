@@ -64,9 +64,10 @@ class Dicts(RuleBasedStateMachine):
     @rule(data=st.data())
     def remove_and_put_back(self, data: Any) -> None:
         key = data.draw(st.sampled_from(list(self.expected)))
-        value, place = self.found[key], self.found.place_of(key)
+        found = self.found.entry(key)
+        assert found is not None
+        value, place, _ = found
         del self.found[key]
-        assert place is not None
         self.found.put_back(key, value, place)
 
     @rule()
