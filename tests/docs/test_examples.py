@@ -25,7 +25,9 @@ ARGUMENTS = {"11_exactly_once": ("--kills", "2")}
 # What an example logs, which goes to standard error where logging is not set up.
 LOGGED = {"06_custom_receiver": r"receiver error .*the broker went away.*\n"}
 # The client says when it tries again, as with a topic that was just made.
-AIOKAFKA_LOGS = r"((Got error produce response|Topic .* not found|Heartbeat).*\n)*"
+AIOKAFKA_LOGS = (
+    r"((Got error produce response|Topic .* not found|Heartbeat|Group Coordinator|Marking the coord).*\n)*"
+)
 
 
 def prints(name: str) -> Callable[[Check], Check]:
@@ -182,6 +184,14 @@ def exactly_once(lines: list[str]) -> None:
     assert [line.split(":")[0] for line in lines[:-2]] == ["kill 1", "kill 2"]
     assert re.fullmatch(r"[1-9]\d+ numbers: lost 0, doubled 0", lines[-2])
     assert lines[-1] == "the sums in the state are right"
+
+
+@prints("13_kafka_fastapi")
+def kafka_service(lines: list[str]) -> None:
+    assert lines == [
+        "partitions of each instance: [2, 2]",
+        "200 orders are there, each instance has some: True",
+    ]
 
 
 @prints("14_kafka_page_views")
