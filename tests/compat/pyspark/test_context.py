@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -445,3 +446,31 @@ def test_what_is_loaded_is_what_is_needed(loaded: str, absent: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_ctrl_c_ends_a_waiting_script_and_its_workers(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import time\n"
+        "from aiostream_engine.compat.pyspark import SparkContext\n"
+        "sc = SparkContext('local[2]', 'script')\n"
+        "def wait(x):\n"
+        "    print('waiting')\n"
+        "    time.sleep(300)\n"
+        "sc.parallelize([1, 2], 2).foreach(wait)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "waiting\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in errors
+    assert process.returncode in (1, -signal.SIGINT)
+    assert not list(tmp_path.glob("aiostream-*"))
