@@ -113,6 +113,7 @@ class Load:
 async def test_a_broker_that_is_killed_and_comes_back_costs_no_record(
     own_kafka: LocalKafka, make_topic: MakeTopic, unique_name: UniqueName, mode: str
 ) -> None:
+    """E16"""
     topic = await make_topic(own_kafka, partitions=2)
     reading = Reading(own_kafka.bootstrap, topic, mode, unique_name("group"))
     async with Load(own_kafka.bootstrap, topic, 2).running() as load, reading.running():
@@ -185,6 +186,7 @@ def cluster() -> Iterator[LocalKafka]:
 async def test_leaders_that_move_and_a_broker_that_is_lost_cost_no_record(
     cluster: LocalKafka, make_topic: MakeTopic, unique_name: UniqueName, mode: str
 ) -> None:
+    """E16"""
     topic = await make_topic(cluster, partitions=6, replicas=3, min_insync_replicas=2)
     reading = Reading(cluster.bootstrap, topic, mode, unique_name("group"))
     async with Load(cluster.bootstrap, topic, 6).running() as load, reading.running():
