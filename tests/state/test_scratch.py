@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,3 +74,27 @@ def test_a_python_without_sqlite_is_told_what_to_do(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(StorageError, match=r"sqlite3.*backend='memory'"):
         ScratchFile(str(tmp_path), "x").new_table()
+
+
+_FORK = """
+import os, sys
+from aiostream_engine.state.scratch import Row, ScratchFile
+file = ScratchFile(sys.argv[1], "x")
+table = file.new_table()
+rows = [Row(place, place, b"key", b"x" * 4000) for place in range(2000)]
+file.write(table, rows[:1000])
+child = os.fork()
+if child == 0:
+    file.close()
+    sys.exit(0)  # with all exit handlers, as a process of multiprocessing ends
+assert os.waitpid(child, 0)[1] == 0
+file.write(table, rows[1000:])
+assert sum(1 for _ in file.items(table)) == 2000
+"""
+
+
+def test_a_fork_that_ends_does_its_parents_file_no_harm(tmp_path: Path) -> None:
+    """A13: a step may use multiprocessing."""
+    command = [sys.executable, "-W", "error", "-c", _FORK, str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
