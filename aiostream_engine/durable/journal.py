@@ -170,6 +170,9 @@ class Journal:
         try:
             self._files.replace(os.path.join(self.directory, HEAD), head_bytes(self._names[-1]))
         except OSError as error:
+            if read_head(self.directory) == self._names[-1]:
+                # It says that this segment holds a durable record: that one cannot be taken back any more.
+                raise self._break(error) from error
             raise self._failed(error) from error
         self._head = self._names[-1]
 

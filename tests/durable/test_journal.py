@@ -386,6 +386,24 @@ def test_a_head_that_cannot_be_replaced_breaks_the_journal(tmp_path: Path, error
     journal.close()
 
 
+@pytest.mark.parametrize("operation", ["create", "write", "sync", "rename", "sync_directory"])
+def test_a_disk_that_is_full_while_the_head_is_replaced_leaves_a_journal_that_can_be_read(
+    tmp_path: Path, operation: str
+) -> None:
+    """C2, C10: a head that names a segment is not left behind with a group that was taken back."""
+    files = FaultFiles(tmp_path)
+    journal = Journal(str(tmp_path), epoch=1, files=files)
+    journal.begin()
+    journal.append(*A)
+    of_segment = 1 if operation == "sync" else 0  # before the head
+    files.fail(errno.ENOSPC, after=of_segment, only={operation})
+    with pytest.raises(StorageError):
+        journal.sync()
+    journal.close()
+    records, _ = read(tmp_path)
+    assert records == ([A] if journal.broken else [])
+
+
 @given(st.data())
 @settings(max_examples=150, deadline=None)
 def test_after_a_loss_of_power_all_that_was_durable_is_there(

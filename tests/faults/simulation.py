@@ -166,8 +166,11 @@ async def simulate(seed: int, directory: str) -> list[Life]:
     config = {"segment_bytes": choice.choice([1, 500, 3000, 10**6]), "disk_full_wait_s": 0.2}
     world = World(f"{directory}/cp", items, program=program, config=config, scheduler=scheduler)
     lives = [choose_life(choice, len(items)) for _ in range(choice.randint(1, LIVES_MAX))]
+    clock = random.Random(f"clock of {seed}")  # apart, so that the faults of a seed stay what they were
     for life in lives:
         await live(world, life, choice)
+        if world.time_s:  # a stream that has begun: a downtime, or a clock that is set back
+            world.time_s += clock.choice([0.0, 0.0, 1.0, 3.7, 11.0, -2.0, -3600.0])
     world.parallelism = choice.randint(1, 4)
     error = await world.run()
     assert error is None, f"the last driver failed: {error!r}"
