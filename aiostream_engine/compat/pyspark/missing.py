@@ -38,13 +38,17 @@ MISSING: dict[str, str] = {
 }
 
 
+# What programs that reach behind the API look for.
+_HANDLES = {"_gateway", "_jconf", "_jdstream", "_jrdd", "_jsc", "_jssc", "_jvm"}
+
+
 class NotInThisLayerError(PySparkNotImplementedError, AttributeError):
     """A name of PySpark that the layer leaves out; the text says why. An AttributeError too."""
 
 
 def refuse(owner: str, name: str) -> NoReturn:
     """Raise for an attribute that is not there: with the reason, if it is one of PySpark's."""
-    reason = MISSING.get(f"{owner}.{name}")
+    reason = "there is no JVM here" if name in _HANDLES else MISSING.get(f"{owner}.{name}")
     if reason is None:
         raise AttributeError(f"{owner!r} object has no attribute {name!r}")
     raise NotInThisLayerError(f"{owner}.{name} is not in this layer: {reason}")

@@ -366,6 +366,8 @@ def test_what_is_left_out_says_why(sc: SparkContext) -> None:
     with pytest.raises(PySparkNotImplementedError, match="Hadoop"):
         sc.sequenceFile("x")
     assert not hasattr(sc, "hadoopFile")
+    with pytest.raises(PySparkNotImplementedError, match="no JVM"):
+        _ = sc._jvm
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = sc.nonsense
 
