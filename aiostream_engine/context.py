@@ -426,6 +426,8 @@ class StreamingContext(SourceMethods):
     def _trigger(self, session: CheckpointSession | None) -> Ticker | DataTrigger:
         zero_ms = session.recovered.zero_ms if session else None
         after_ms = session.last_time if session else None
+        if after_ms is None:  # begun, and ended before its first batch was
+            after_ms = zero_ms
         if self.scheduler.trigger == "data":
             return DataTrigger(
                 self.clock,

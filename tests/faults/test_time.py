@@ -30,6 +30,18 @@ async def test_every_tick_of_a_downtime_gives_its_batch_and_all_windows_are_exac
     assert world.outputs() == expected
 
 
+async def test_a_stream_that_ended_before_its_first_batch_owes_all_batches_since_it_began(
+    tmp_path: Path,
+) -> None:
+    """CTX-23, CTX-24: zero time is part of what is kept."""
+    items = script(6)
+    world = World(str(tmp_path / "broken"), items)
+    assert await world.run(upto=0) is None
+    world.time_s += 4.0
+    assert await world.run() is None
+    assert world.outputs() == await expected_outputs(str(tmp_path / "whole"), items)
+
+
 async def test_a_downtime_is_one_batch_when_ticks_coalesce(tmp_path: Path) -> None:
     """CTX-24: the default; labels of the downtime are left out, and no record is lost."""
     items = script(8)
