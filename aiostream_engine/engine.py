@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import glob
 import itertools
 import logging
@@ -386,7 +387,8 @@ class EngineContext:
         blocks = iter(content.blocks)
         parts = tuple(tuple(itertools.islice(blocks, size)) for size in content.part_sizes)
         node = Source(name=source.name, format=source.format, parts=parts, partitions=len(parts))
-        finalize(node, self.directory.ledger.release, content.blocks).atexit = False
+        release, loop = self.directory.ledger.release, asyncio.get_running_loop()
+        finalize(node, _call_on_loop, loop, release, content.blocks).atexit = False
         rdd: RDD[Any] = RDD(self, node)
         return rdd if source.converter is None else rdd.map(source.converter)
 
@@ -437,6 +439,12 @@ class EngineContext:
     def seed(self, value: int) -> None:
         """Make the seeds of random steps reproducible."""
         self._random.seed(value)
+
+
+def _call_on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[T], object], argument: T) -> None:
+    """Garbage may be collected in any thread."""
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and the blocks are gone with the engine
+        loop.call_soon_threadsafe(call, argument)
 
 
 def pack(

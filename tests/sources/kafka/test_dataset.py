@@ -8,7 +8,7 @@ import pytest
 
 from aiostream_engine.engine import EngineContext
 from aiostream_engine.errors import OptionError, SourceError
-from tests.sources.kafka.streams import send
+from tests.sources.kafka.streams import send, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -69,4 +69,4 @@ async def test_the_bytes_are_let_go_with_the_dataset(kafka, make_topic):
         assert engine.statistics().blocks.bytes_held > 1_000_000
         del rdd
         gc.collect()
-        assert engine.statistics().blocks.bytes_held == 0
+        await until(lambda: engine.statistics().blocks.bytes_held == 0)

@@ -156,3 +156,22 @@ async def test_a_broker_that_stands_still_for_a_while_is_waited_for(own_kafka, m
         await send(own_kafka.bootstrap, topic, [b"after"])
         await seen.count(2)
     assert seen.records == [b"before", b"after"]
+
+
+async def test_a_window_right_over_the_topic_outlives_the_driver(kafka, make_topic, tmp_path, lane):
+    """What a window still needs is kept with the checkpoint: Kafka may have removed it by then."""
+    topic = await make_topic(kafka, partitions=2)
+    options = {
+        "name": "n",
+        "projection": "value",
+        "value": "str",
+        "build": lambda stream: stream.window(60, 0.05, name="last minute"),
+        "context": {"checkpoint": str(tmp_path / "cp")},
+        "lane": lane,
+    }
+    await send(kafka.bootstrap, topic, [b"first"])
+    await send(kafka.bootstrap, topic, [b"first"], partition=1)
+    assert (await read(kafka.bootstrap, topic, **options)).batches[-1] == ["first"] * 2
+    await send(kafka.bootstrap, topic, [b"second"])
+    again = await read(kafka.bootstrap, topic, **options)
+    assert sorted(again.batches[-1]) == ["first", "first", "second"]
