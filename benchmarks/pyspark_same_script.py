@@ -38,7 +38,7 @@ class Work:
 
 def works(quick: bool) -> Iterator[Work]:
     """From the easiest interval to the hardest; 10 ms for this engine alone."""
-    seconds = 4.0 if quick else 9.0
+    seconds = 4.0 if quick else 7.0
     keys = 2_000 if quick else 20_000
     for interval_s in (0.5, 0.01) if quick else (1.0, 0.5, 0.1, 0.01):
         timed = {"seconds": seconds + 5 * interval_s, "batches": 100_000, "file": "", "lines": LINES}

@@ -17,6 +17,7 @@ from aiostream_engine.operators.function import Fn
 from aiostream_engine.state.budget import Budget
 from aiostream_engine.state.disk_store import DiskStore
 from aiostream_engine.state.specs import (
+    ExpiringInverseWindow,
     FilteredInverseWindow,
     InverseWindow,
     MapWithState,
@@ -134,6 +135,7 @@ SPECS: dict[str, StateSpecification] = {
     "update_state_by_key": UpdateState(Fn(kept), with_key=True),
     "window": InverseWindow(Fn(added), Fn(taken)),
     "filtered window": FilteredInverseWindow(Fn(added), Fn(taken), Fn(is_odd)),
+    "expiring window": ExpiringInverseWindow(Fn(added), Fn(taken), Fn(is_odd)),
 }
 records = st.lists(st.tuples(st.sampled_from(KEYS), st.integers(-3, 9)), max_size=12)
 steps = st.lists(st.sampled_from(["batch"] * 6 + ["roll back", "snapshot", "lose"]), min_size=2, max_size=14)

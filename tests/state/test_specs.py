@@ -9,7 +9,13 @@ import pytest
 
 from aiostream_engine.operators.function import Fn
 from aiostream_engine.state.handle import State
-from aiostream_engine.state.specs import InverseWindow, MapWithState, StateFailure, UpdateState
+from aiostream_engine.state.specs import (
+    ExpiringInverseWindow,
+    InverseWindow,
+    MapWithState,
+    StateFailure,
+    UpdateState,
+)
 from aiostream_engine.state.store import Changes, MemoryStore
 
 
@@ -223,3 +229,13 @@ def test_a_key_that_leaves_but_is_not_there_is_an_error() -> None:
     with pytest.raises(StateFailure) as caught:
         partition.batch([], [("a", 1)])
     assert "leaves the window but is not in it" in str(caught.value.__cause__)
+
+
+def test_a_refused_key_is_forgotten_at_once_and_begins_anew() -> None:
+    """WIN-18: as PySpark's filterFunc, which takes keys out of the window that is brought forward."""
+    spec = ExpiringInverseWindow(Fn(lambda a, b: a + b), Fn(lambda a, b: a - b), Fn(lambda pair: pair[1] > 5))
+    partition = Partition(spec)
+    assert partition.batch([("a", 4), ("b", 9)], []) == [("b", 9)]
+    assert partition.batch([("a", 3), ("b", 1)], []) == [("b", 10)]
+    assert partition.batch([("a", 7)], [("a", 4), ("b", 9)]) == [("a", 7)]
+    assert partition.again([("a", 7)], [("a", 4), ("b", 9)]) == [("a", 7)]
