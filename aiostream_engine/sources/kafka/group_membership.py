@@ -15,7 +15,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from ...errors import OptionError
+from ...errors import OptionError, SourceError
 from ...kafka.settings import KafkaSettings
 from ..receiver import cancel_and_wait
 from .partition_queue import Place
@@ -145,10 +145,10 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 await self._consumer.getmany(timeout_ms=_POLL_MS)
             except KafkaError as error:
-                fatal = not getattr(error, "retriable", True)
-                self._events.error(error, fatal)
-                if fatal:
+                if not error.retriable:
+                    self._events.error(SourceError(f"cannot be in group {self.group!r}: {error!r}"), True)
                     return
+                self._events.error(error, False)
                 await asyncio.sleep(self._settings.retry_backoff_ms / 1000)
 
     # -- called by the consumer ----------------------------------------------------------------

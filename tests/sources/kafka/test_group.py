@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import re
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +32,7 @@ from .streams import producer, send
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 DEADLINE_S = 40.0
+APP = Path(__file__).with_name("group_app.py")
 QUICK = GroupTimes(session_s=6.0, heartbeat_s=0.2, revoke_s=10.0)
 UniqueName = Callable[[str], str]
 Where = tuple[str, int, int]
@@ -165,6 +170,44 @@ async def test_a_batch_that_outlasts_the_budget_is_read_again_as_a_whole(
         offsets = sorted(where[2] for where in again if where[:2] == place)
         assert offsets == list(range(len(offsets)))
         assert (*place, offsets[-1]) in ends
+
+
+async def test_what_a_killed_member_had_not_committed_is_read_again_by_the_others(
+    kafka: LocalKafka, make_topic: MakeTopic, unique_name: UniqueName
+) -> None:
+    """E14: at least once; only whole batches come twice, the last ones before the end."""
+    topic, group = await make_topic(kafka, partitions=2), unique_name("group")
+    survivor = Member(kafka, topic, group)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(APP), kafka.bootstrap, topic, group, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        async with Load(kafka, topic, 2).running() as load, survivor.running():
+            seen = [
+                json.loads(await asyncio.wait_for(process.stdout.readline(), DEADLINE_S)) for _ in range(10)
+            ]
+            process.kill()
+            seen += [json.loads(line) async for line in process.stdout if line.endswith(b"\n")]
+            await until(lambda: len(survivor.places) == 2)
+            before = len(survivor.values)
+            await until(lambda: len(survivor.values) > before + 100)
+            await load.end()
+            await until(lambda: {b"%d" % (load.sent - n) for n in (1, 2)} <= set(survivor.values[-80:]))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    theirs = [{(topic, *where) for where in batch} for batch in seen]
+    ours = {where for batch in survivor.batches for where in batch}
+    everything = ours.union(*theirs)
+    assert everything == {(topic, n % 2, n // 2) for n in range(load.sent)}
+    assert max(all_of(survivor).values()) == 1
+    for place in ((topic, 0), (topic, 1)):
+        parts = [{where for where in batch if where[:2] == place} for batch in theirs]
+        again = [part <= ours for part in parts if part]
+        assert all(part <= ours or not part & ours for part in parts)
+        assert again == sorted(again)  # the last ones before the end
 
 
 async def test_a_stock_client_goes_on_where_the_group_is(
