@@ -107,12 +107,14 @@ class ClientLane(Lane):
                     continue
                 try:
                     await self._fetch_once(ready)
+                    self.failing.clear()
                 except OffsetOutOfRangeError as error:
                     self._lose(error)
                 except (TopicAuthorizationFailedError, GroupAuthorizationFailedError) as error:
                     self.events.error(SourceError(f"Kafka refuses: {error}"), True)
                     return
                 except KafkaError as error:
+                    self.failing.add("consumer")
                     self.events.error(error, False)
                     self.events.stale()
                     await asyncio.sleep(self.settings.retry_backoff_ms / 1000)

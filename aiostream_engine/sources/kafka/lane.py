@@ -94,6 +94,8 @@ class Lane(abc.ABC):
         self.events = events
         self.read_committed = read_committed
         self.queues: dict[Place, PartitionQueue] = {}
+        self.failing: set[object] = set()
+        """Brokers that did not answer the last request; empty when all is well."""
 
     @abc.abstractmethod
     async def start(self) -> None:

@@ -178,14 +178,17 @@ class RawLane(Lane):
             while self._client is not None:
                 wanted, all_of_them = self._wanted(node)
                 if not wanted:
+                    self.failing.discard(node)  # it may lead nothing of ours any more
                     await self._wait_for_work()
                     continue
                 try:
                     answer = await self._send(node, wanted, all_of_them)
                     failures = 0
+                    self.failing.discard(node)
                     self._fit_larger(node)
                 except (KafkaError, OSError) as error:
                     failures += 1
+                    self.failing.add(node)
                     if isinstance(error, RequestTimedOutError):
                         self._fit_smaller(node)
                     await self._rest_after(error, failures)

@@ -384,7 +384,7 @@ class KafkaSource(ReplayableSource):
         return ReceiverInfo(
             stream_id=self._context.stream_id if self._context is not None else -1,
             name=self.name,
-            active=started and not self._stopped and self._failure is None,
+            active=self.lane is not None and not (self._stopped or self._failure or self.lane.failing),
             last_error=self._last_error,
             last_error_ms=self._last_error_ms,
             queue_records=sum(queue.ready - queue.taken for queue in self.assignment.queues.values()),

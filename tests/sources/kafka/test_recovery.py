@@ -16,7 +16,7 @@ import pytest
 import aiostream_engine
 from aiostream_engine.sinks.two_phase_files import read_committed
 from aiostream_engine.testing import crash_environment
-from tests.sources.kafka.streams import read, send, streaming
+from tests.sources.kafka.streams import read, send, streaming, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.timeout(180)]
 
@@ -136,9 +136,13 @@ async def test_a_broker_that_is_killed_and_comes_back_loses_and_doubles_nothing(
     async with streaming(own_kafka.bootstrap, topic, projection="value", lane=lane) as seen:
         await send(own_kafka.bootstrap, topic, [b"%d" % number for number in range(100)])
         await seen.count(100)
+        own_kafka.kill()
+        if lane == "raw":
+            await until(lambda: "is down" in " ".join(seen.ssc.health().reasons))
         await own_kafka.restarted()
         await send(own_kafka.bootstrap, topic, [b"%d" % number for number in range(100, 200)], partition=1)
         await seen.count(200)
+        assert seen.ssc.health().reasons == ()
     assert sorted(map(int, seen.records)) == list(range(200))
 
 
