@@ -69,7 +69,16 @@ class Program:
 Start = Callable[..., Program]
 
 
-@pytest.fixture(params=["layer", pytest.param("spark", marks=pytest.mark.spark)])
+# A start of Spark takes ten seconds: three of the examples are run under it every time, the others seldom.
+on_both = pytest.mark.parametrize(
+    "start", ["layer", pytest.param("spark", marks=pytest.mark.spark)], indirect=True
+)
+seldom_on_both = pytest.mark.parametrize(
+    "start", ["layer", pytest.param("spark", marks=[pytest.mark.spark, pytest.mark.soak])], indirect=True
+)
+
+
+@pytest.fixture
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
     """Starts an example on one of the engines."""
     programs: list[Program] = []
@@ -122,6 +131,7 @@ def send(server: socket.socket, text: str) -> socket.socket:
     return connection
 
 
+@on_both
 def test_network_wordcount(start: Start, server: socket.socket):
     program = start("network_wordcount", *server.getsockname())
     with send(server, "to be or\nnot to be\n"):
@@ -130,6 +140,7 @@ def test_network_wordcount(start: Start, server: socket.socket):
     assert re.search(r"^-{43}\nTime: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n-{43}\n", program.text, re.MULTILINE)
 
 
+@on_both
 def test_stateful_network_wordcount(start: Start, server: socket.socket, tmp_path: Path):
     program = start("stateful_network_wordcount", *server.getsockname(), tmp_path / "checkpoint")
     with send(server, "hello you\n"):
@@ -139,6 +150,7 @@ def test_stateful_network_wordcount(start: Start, server: socket.socket, tmp_pat
         )
 
 
+@seldom_on_both
 def test_windowed_network_wordcount(start: Start, server: socket.socket, tmp_path: Path):
     program = start("windowed_network_wordcount", *server.getsockname(), tmp_path / "checkpoint")
     with send(server, "b a b\n"):
@@ -146,6 +158,7 @@ def test_windowed_network_wordcount(start: Start, server: socket.socket, tmp_pat
     assert printed(program.text)[:4] == [("b", 2), ("a", 1)] * 2
 
 
+@seldom_on_both
 def test_recoverable_network_wordcount(start: Start, server: socket.socket, tmp_path: Path):
     arguments = (*server.getsockname(), tmp_path / "checkpoint", tmp_path / "out")
     program = start("recoverable_network_wordcount", *arguments)
@@ -159,6 +172,7 @@ def test_recoverable_network_wordcount(start: Start, server: socket.socket, tmp_
     assert "[('word', 2)]" in (tmp_path / "out").read_text()
 
 
+@seldom_on_both
 def test_hdfs_wordcount(start: Start, tmp_path: Path):
     inbox = tmp_path / "inbox"
     inbox.mkdir()
@@ -170,6 +184,7 @@ def test_hdfs_wordcount(start: Start, tmp_path: Path):
     assert sorted(printed(program.text)) == [("be", 1), ("to", 2)]
 
 
+@on_both
 def test_queue_stream(start: Start):
     program = start("queue_stream")
     assert program.wait() == 0
@@ -177,6 +192,7 @@ def test_queue_stream(start: Start):
     assert program.text.count("Time:") >= 4
 
 
+@seldom_on_both
 def test_network_wordjoinsentiments(start: Start, server: socket.socket):
     program = start("network_wordjoinsentiments", *server.getsockname(), EXAMPLES / "sentiments.txt")
     with send(server, "good sad good unknown\n"):

@@ -16,6 +16,7 @@ from ....plan.graph import OutputNode, StreamNode
 from ....runtime.driver import inside_batch
 from ....sources.daemon_thread import DaemonThread
 from ....types import ContextState, OnError
+from ....windows.intervals import is_due_within
 from ..context import SparkContext
 from ..errors import (
     IllegalArgumentException,
@@ -34,7 +35,7 @@ from .settings import backpressure_of, is_true, scheduler_of
 from .termination import Termination
 
 if TYPE_CHECKING:
-    from ....observe.events import Event
+    from ....observe.events import BatchInfo, Event
     from ....runtime.machine import Batch
     from ..rdd import RDD
 
@@ -328,6 +329,14 @@ class StreamingContext(Inputs):
         context._on_stop(self._ended)
         self._sc._before_stop.append(self._stop_with_context)
 
+    def _has_outputs(self, batch: BatchInfo) -> bool:
+        """False in a batch in which only windows of longer slides wait: it has no events (row LIS-16)."""
+        previous = batch.batch_time - self._interval_ms * (1 + batch.ticks_coalesced)
+        return any(
+            is_due_within(previous, batch.batch_time, self._zero_ms, output.parent.slide_ms)
+            for output in self._outputs
+        )
+
     def _ended(self, failure: BaseException | None) -> None:
         """The stream has stopped, by itself or because it was asked to; called on the loop."""
         if failure is not None and self._termination.error is None:
@@ -393,6 +402,9 @@ class StreamingContext(Inputs):
         """Tell ``streamingListener`` of batches, outputs and receivers; as PySpark."""
 
         async def tell(event: Event) -> None:
+            batch: BatchInfo | None = getattr(event, "batch", None)
+            if batch is not None and not self._has_outputs(batch):
+                return
             await _in_thread(self._listener_thread, lambda: call_listener(streamingListener, event))
 
         self._sc._on_loop(lambda: self._engine_context.add_listener(tell))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import threading
@@ -283,6 +284,21 @@ def test_listeners_hear_of_batches_and_outputs(ssc):
     wait_for(lambda: len(heard.events) >= 5)
     output, batch = ("output", "foreachRDD", None), ("batch", 0, True)
     assert heard.events[:5] == [("started", True), output, batch, output, batch]
+
+
+def test_batches_without_outputs_have_no_events(ssc):
+    """Row LIS-16."""
+    times = []
+
+    class Times(StreamingListener):
+        def onBatchSubmitted(self, batchSubmitted):
+            times.append(int(batchSubmitted.batchInfo().batchTime()))
+
+    ssc.addStreamingListener(Times())
+    batches = Batches(ssc.queueStream([[1]]).window(0.1, 0.1))
+    ssc.start()
+    batches.first(3)
+    assert [later - earlier for earlier, later in itertools.pairwise(times[:3])] == [100, 100]
 
 
 def test_conf_says_how_missed_ticks_and_jobs_are_treated(sc):
