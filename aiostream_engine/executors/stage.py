@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,9 +32,10 @@ from ..operators.structure import (
     Terminal,
 )
 from ..state.specs import StateFailure, StateSpecification
-from ..state.store import Changes, MemoryStore
+from ..state.store import MemoryStore
 from ..types import INLINE_BYTES_MAX, BlockRef, DeadLetter, OnError
-from .base import StateDirective, StateReport, Task, TaskResult
+from .base import StateReport, Task, TaskResult
+from .keyed_state import block_on_disk, held_store
 from .probe import NotRepeatable
 from .task import REPR_CHARS_MAX, FailureSignal, StateMissing, TaskEnvironment, describe
 
@@ -360,7 +361,7 @@ class TaskRuntime:
         """Bring a keyed state to the batch, report it, and give what the step yields."""
         directive = self.task.states[number]
         step = self.task.params["state_steps"][number]
-        store = self._store(directive, spec, step)
+        store = held_store(self.environment, directive, step, mapped=spec.mapped)
         changes = None
         block = None
         if store.version != directive.target:
@@ -370,76 +371,30 @@ class TaskRuntime:
                 raise _failed_state(failure, step) from failure.__cause__
             store.apply(changes, directive.target)
         if directive.snapshot:
-            block = self._state_block(store, store.snapshot_block(), step)
+            block = self._state_block(store, store.snapshot_block(), step, store.entries)
         elif directive.changelog and changes is not None and not changes.empty:
-            block = self._state_block(store, store.changes_block(changes), step, changes)
+            block = self._state_block(store, store.changes_block(changes), step, changes.changed)
         if changes is not None:
             changes.clear()
         keys = len(store.entries)
         self._states.append(StateReport(store.version, block, directive.snapshot, keys, *store.usage))
         return spec.output(store, changes)
 
-    def _store(self, directive: StateDirective, spec: StateSpecification, step: str) -> MemoryStore:
-        name = (directive.state_id, directive.partition)
-        store: MemoryStore | None = self.environment.states.get(name)
-        broken = None if store is None else store.failure
-        if store is not None and broken is None:
-            if store.version == directive.base:
-                return store
-            if store.version == directive.target and not spec.mapped:
-                return store
-            if store.can_roll_back_to(directive.base):
-                store.rollback()
-                return store
-        if broken is not None and directive.restore == ():
-            raise broken  # there is no chain, so an empty state would pass for what is lost
-        if directive.restore is None and directive.base > 0:
-            raise StateMissing
-        if store is not None:
-            self.environment.states.pop(name).close()  # its room is free before the next one takes some
-        new = self._new_store(directive, step)
-        if directive.restore is not None:
-            new.load(directive.restore)
-            new.version = directive.base
-        self.environment.states[name] = new
-        return new
-
-    def _new_store(self, directive: StateDirective, step: str) -> MemoryStore:
-        if not directive.memory_bytes_max:
-            return MemoryStore()
-        from ..state.budget import Budget
-        from ..state.disk_store import DiskStore
-
-        environment = self.environment
-        if environment.state_budget is None:
-            environment.state_budget = Budget(directive.memory_bytes_max)
-        return DiskStore(environment.writer.spill_directory, environment.state_budget, step)
-
     def _state_block(
-        self, store: MemoryStore, parts: Iterable[bytes], step: str, changes: Changes | None = None
+        self, store: MemoryStore, parts: Iterable[bytes], step: str, pairs: Mapping[Any, Any]
     ) -> BlockRef:
+        """A block of ``parts``, which pickle ``pairs`` as they are consumed."""
         try:
-            if not store.on_disk:
-                (payload,) = parts
-                return self._block(payload, -1)
-            return self._block_on_disk(parts)
+            if store.on_disk:
+                return block_on_disk(self.environment.writer, parts)
+            (payload,) = parts
+            return self._block(payload, -1)
         except AiostreamError:
             raise
         except Exception as error:
-            pairs = store.entries.items() if changes is None else changes.changed.items()
-            culprit = next((pair for pair in pairs if not _picklable(pair)), None)
+            culprit = next((pair for pair in pairs.items() if not _picklable(pair)), None)
             record = bounded_repr(culprit)
             raise FailureSignal(describe(error, step, kind="unpicklable", record=record)) from error
-
-    def _block_on_disk(self, parts: Iterable[bytes]) -> BlockRef:
-        first, size, rest = [], 0, iter(parts)
-        for part in rest:
-            first.append(part)
-            size += len(part)
-            if size > INLINE_BYTES_MAX:
-                path, sizes = self.environment.writer.write_on_disk(itertools.chain(first, rest))
-                return BlockRef("pickle", None, path, 0, sum(sizes), -1)
-        return BlockRef("pickle", b"".join(first), records=-1)
 
     # -- the result ------------------------------------------------------------------------
 
