@@ -6,7 +6,9 @@ from operator import add, sub
 
 import pytest
 
-from tests.compat.pyspark.streaming.cases import Batches
+from aiostream_engine.compat.pyspark.errors import PythonException
+from aiostream_engine.compat.pyspark.streaming import StreamingContext
+from tests.compat.pyspark.streaming.cases import Batches, wait_for
 
 PAIRS = [[("a", 1)], [], [("a", 2)], [], [], [], [], []]
 
@@ -79,3 +81,16 @@ def test_count_tells_empty_partitions_from_none(ssc):
     """Rows TR-7, DS-2."""
     stream = ssc.queueStream([ssc.sparkContext.emptyRDD(), [1, 2]])
     assert first(ssc, stream.count(), 3) == [[], [2], [0]]
+
+
+@pytest.mark.parametrize("where", ["state", "under a window"])
+def test_what_later_batches_build_on_stops_the_stream_when_it_raises(ssc, pairs, where):
+    def fail(*_):
+        raise LookupError("on purpose")
+
+    stream = pairs.updateStateByKey(fail) if where == "state" else pairs.map(fail).window(0.1)
+    stream.foreachRDD(lambda rdd: None)
+    ssc.start()
+    with pytest.raises(PythonException, match=r"(?s)in fail.*LookupError: on purpose"):
+        ssc.awaitTermination(30)
+    wait_for(lambda: StreamingContext.getActive() is None)
