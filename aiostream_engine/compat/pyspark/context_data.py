@@ -116,7 +116,7 @@ class ContextData:
         files = [(path, os.path.getsize(path)) for path in files_of(name)]
         goal = sum(size for _, size in files) // max(1, wanted)
         refs = [ref for path, size in files for ref in _line_refs(path, size, goal, format, args)]
-        return self._source("textFile", format, refs, args)
+        return self._source("textFile", format, refs, args).setName(name)
 
     def wholeTextFiles(
         self, path: str, minPartitions: int | None = None, use_unicode: bool = True
@@ -131,7 +131,8 @@ class ContextData:
     def _whole(self, path: str, partitions: int | None, read: Callable[[str], Any]) -> RDD[Any]:
         files = files_of(path)
         count = max(1, min(partitions or self.defaultMinPartitions, len(files)))
-        return self.parallelize(files, count).map(cast("Callable[[str], Any]", kernel(read)))
+        whole = self.parallelize(files, count).map(cast("Callable[[str], Any]", kernel(read)))
+        return whole.setName(path)
 
     def binaryRecords(self, path: str, recordLength: int) -> RDD[bytes]:
         """Records of ``recordLength`` bytes of local files; as PySpark."""

@@ -410,6 +410,9 @@ def files(env: Any, directory: str, name: str, wanted: int) -> Results:
         "compressed": sorted(sc.textFile(f"{own}-gzip").collect()),
         "compressed, by file": sorted(written(f"{own}-gzip")),
         "pickled": sorted(sc.pickleFile(f"{own}-pickle").collect()),
+        "names": [sc.textFile(f"{directory}/in").name(), sc.binaryFiles(f"{directory}/in").name()],
+        "more names": [sc.wholeTextFiles(f"{directory}/in").name(), lines.map(len).name()],
+        "no name": sc.binaryRecords(f"{directory}/records", 4).name(),
         "again": failure(lambda: lines.saveAsTextFile(f"{own}-text"), "FileAlreadyExistsException"),
         "nowhere": failure(
             lambda: sc.textFile(f"{directory}/nowhere").collect(), "Input path does not exist"
