@@ -28,12 +28,16 @@ class Alias:
     ----------
     name: the name that programs import. package: what they get.
     missing: for modules that ``package`` lacks, by their full alias name, what to tell about them.
+    in_workers: for worker processes, too; one alias at a time can be.
     """
 
-    def __init__(self, name: str, package: str, missing: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, package: str, missing: Mapping[str, str] | None = None, *, in_workers: bool = True
+    ) -> None:
         self.name = name
         self.package = package
         self._missing = dict(missing or {})
+        self._in_workers = in_workers
         self._finder = _Finder(self)
         self._aside: dict[str, ModuleType] = {}
         self._variable: str | None = None
@@ -48,8 +52,9 @@ class Alias:
         if self.active:
             return
         self._aside = self._take_modules()
-        self._variable = os.environ.get(ALIAS_VARIABLE)
-        os.environ[ALIAS_VARIABLE] = f"{self.name}={self.package}"
+        if self._in_workers:
+            self._variable = os.environ.get(ALIAS_VARIABLE)
+            os.environ[ALIAS_VARIABLE] = f"{self.name}={self.package}"
         sys.meta_path.insert(0, self._finder)
 
     def remove(self) -> None:
@@ -60,6 +65,8 @@ class Alias:
         self._take_modules()
         sys.modules.update(self._aside)
         self._aside = {}
+        if not self._in_workers:
+            return
         if self._variable is None:
             os.environ.pop(ALIAS_VARIABLE, None)
         else:

@@ -112,6 +112,18 @@ def test_pyspark_is_this_layer_between_install_and_undo(undo):
     assert "pyspark" not in sys.modules
 
 
+def test_exceptions_of_py4j_are_those_of_the_layer(undo):
+    from py4j.protocol import Py4JError, Py4JJavaError
+
+    from aiostream_engine.compat.pyspark.errors import PythonException
+
+    assert issubclass(PythonException, Py4JJavaError)
+    assert issubclass(Py4JError, Exception)
+    assert os.environ[ALIAS_VARIABLE] == "pyspark=aiostream_engine.compat.pyspark"
+    undo()
+    assert "py4j" not in sys.modules
+
+
 @pytest.mark.parametrize(
     ("module", "text"),
     [

@@ -30,15 +30,26 @@ _MISSING = {
         "choice), or run this script with real PySpark"
     ),
 }
-_alias = Alias("pyspark", __package__, _MISSING)
+_aliases = (
+    Alias("pyspark", __package__, _MISSING),
+    # Programs name its exceptions; of the rest of py4j nothing would work without a JVM.
+    Alias("py4j", "aiostream_engine.compat.py4j", in_workers=False),
+)
 
 
 def install_as_pyspark() -> Callable[[], None]:
     """Let ``import pyspark`` and ``from pyspark.streaming import …`` give this layer from now on.
 
-    Gives a function that undoes it. Real PySpark, if it is installed or even imported, is put aside and
-    stays untouched. Workers that start from now on know the name as well. A second call changes nothing.
+    ``py4j.protocol`` is there for its exceptions. Gives a function that undoes it. Real PySpark, if it is
+    installed or even imported, is put aside and stays untouched. Workers that start from now on know the
+    name as well. A second call changes nothing.
     ``python -m aiostream_engine pyspark script.py`` does this for one script.
     """
-    _alias.install()
-    return _alias.remove
+    for alias in _aliases:
+        alias.install()
+    return _uninstall
+
+
+def _uninstall() -> None:
+    for alias in _aliases:
+        alias.remove()

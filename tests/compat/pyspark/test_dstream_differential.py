@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.compat.pyspark import dstream_programs as programs
 from tests.compat.pyspark.real_spark import Comparison, LayerEnvironment
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]  # the first run installs PySpark
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 
+from tests.compat.pyspark.real_spark import made_environment
+
 EXAMPLES = Path(__file__).parents[3] / "examples" / "pyspark"
 DEADLINE_S = 100.0
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(900)  # the first run installs PySpark
 
 
 class Program:
@@ -84,7 +86,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
     programs: list[Program] = []
     command, environment = [sys.executable, "-m", "aiostream_engine", "pyspark", "--master", "local[2]"], {}
     if request.param == "spark":
-        command, environment = _spark(request)
+        command, environment = _spark()
 
     def run(name: str, *arguments: object) -> Program:
         made = [*command, str(EXAMPLES / f"{name}.py"), *map(str, arguments)]
@@ -96,15 +98,8 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
         program.close()
 
 
-def _spark(request: pytest.FixtureRequest) -> tuple[list[str], dict[str, str]]:
-    from tests.compat.pyspark.real_spark import SparkUnavailableError, make_environment
-
-    try:
-        python = make_environment()
-    except SparkUnavailableError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(f"no real PySpark: {error}")
+def _spark() -> tuple[list[str], dict[str, str]]:
+    python = made_environment()
     submit = "--master local[2] --conf spark.ui.enabled=false pyspark-shell"
     return [str(python)], {
         "PYSPARK_SUBMIT_ARGS": submit,
