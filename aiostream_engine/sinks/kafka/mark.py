@@ -52,7 +52,7 @@ async def read_mark(settings: KafkaSettings, group: str, place: TopicPartition) 
     except (ValueError, KeyError, TypeError) as error:
         raise SinkError(
             f"group {group!r} has an offset of {place.topic}[{place.partition}] that is no mark of this "
-            "engine: a consumer uses the transactional id as its group. Give the sink another transactional_id"
+            "engine: a consumer uses the transactional id as its group. Give the sink another one"
         ) from error
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
-    AuthorizationError,
     InvalidTopicError,
     InvalidTransactionTimeout,
     KafkaError,
@@ -44,7 +43,6 @@ _ABANDON_S = 3.0
 
 # No other try can help.
 _FINAL = (
-    AuthorizationError,
     InvalidTopicError,
     MessageSizeTooLargeError,
     ProducerFenced,

@@ -29,7 +29,7 @@ class Topics:
 
     async def learn(self, names: Iterable[str]) -> None:
         """Look topics up, and make those that are missing if that is wanted. Raises SinkError."""
-        wanted = [name for name in names if name not in self.partitions]
+        wanted = [name for name in dict.fromkeys(names) if name not in self.partitions]
         if not wanted:
             return
         try:
