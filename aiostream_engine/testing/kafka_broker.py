@@ -148,7 +148,8 @@ class LocalKafka:
         return {**found, **self._properties}
 
     def _format_and_run(self) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Begins with a letter: the tool that takes it would believe a "-" to begin an option.
+        cluster_id = "k" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
         users = {self.user: self.password} if self._secure else {}
         for node in self._nodes:
             node.format(cluster_id, users, SCRAM_MECHANISMS)
