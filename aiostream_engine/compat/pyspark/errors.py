@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 from collections.abc import Iterator, Mapping
 
 from ...errors import AiostreamError, StepError, UnpicklableError, UserCodeError
@@ -133,7 +134,7 @@ class PySparkNotImplementedError(PySparkException, NotImplementedError):
     """As PySpark; raised for what the layer leaves out, with the reason."""
 
 
-class PySparkPicklingError(PySparkException):
+class PySparkPicklingError(PySparkException, pickle.PicklingError):
     """A function or value cannot be sent to the workers; as PySpark."""
 
 

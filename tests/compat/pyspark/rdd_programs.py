@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import pickle
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -437,6 +438,15 @@ def failure(call: Callable[[], Any], *told: str) -> Any:
         return ("raises", [text in str(error) for text in told])
 
 
+def pickling_error(call: Callable[[], Any]) -> bool:
+    """Whether a call fails as Python's pickle does."""
+    try:
+        call()
+    except pickle.PicklingError:
+        return True
+    return False
+
+
 class MyError(Exception):
     """Of the user."""
 
@@ -479,6 +489,7 @@ def failures(env: Any) -> Results:
         "unequal zips": failure(lambda: rdd.zip(env.sc.parallelize(range(7), 3)).collect()),
         "zips of other numbers": outcome(lambda: rdd.zip(env.sc.parallelize(range(6), 2))),
         "the context in a function": failure(lambda: rdd.map(nobody).collect(), "SPARK-5063"),
+        "its kind": pickling_error(lambda: rdd.map(nobody).collect()),
         "an rdd in a function": failure(lambda: rdd.map(lambda x: rdd.count()).collect(), "SPARK-5063"),
         "no partitions": outcome(lambda: rdd.coalesce(0)),
         "no such weights": outcome(lambda: rdd.randomSplit([-1.0])),
