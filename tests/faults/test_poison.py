@@ -99,7 +99,7 @@ async def test_the_record_that_kills_its_worker_is_a_dead_letter_and_all_others_
 
 async def test_a_record_in_which_c_code_hangs_is_given_up_at_the_deadline() -> None:
     """A3, A8, A9."""
-    played = stage(list(range(20)), task_timeout_s=1.0)
+    played = stage(list(range(20)), partitions=1, task_timeout_s=4.0, task_attempts_max=2)
     step = played.stream.map(deadly(hang, POISON), name="native", on_error="dead-letter")
     letters = Letters(step)
     played.look(step)
@@ -108,7 +108,7 @@ async def test_a_record_in_which_c_code_hangs_is_given_up_at_the_deadline() -> N
     (letter,) = letters.found
     assert letter.record == POISON
     assert letter.error_type.endswith("TaskDeadlineError")
-    assert "ran longer than task_timeout_s = 1.0" in letter.message
+    assert "ran longer than task_timeout_s = 4.0" in letter.message
 
 
 async def test_records_that_kill_are_skipped_where_that_is_the_policy_and_counted() -> None:
@@ -146,7 +146,7 @@ async def test_without_a_policy_the_stream_fails_and_the_error_names_step_and_re
 
 async def test_a_hang_without_a_policy_fails_and_names_step_and_record() -> None:
     """A3, A8: a step that had a policy, ``fail``, is watched also where time is short."""
-    played = stage(list(range(20)), task_timeout_s=0.5, task_attempts_max=2)
+    played = stage(list(range(20)), partitions=1, task_timeout_s=4.0, task_attempts_max=2)
     played.look(played.stream.map(deadly(hang, POISON), name="native", retries=1).map(str))
     with pytest.raises(TaskDeadlineError, match="in step 'native'"):
         await played.play(1)
