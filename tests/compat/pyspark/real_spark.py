@@ -80,8 +80,11 @@ class RealSpark:
             os.close(fd)
         self._requests = os.fdopen(self._requests_fd, "wb")
         self._answers = os.fdopen(self._answers_fd, "rb", buffering=0)
-        self._replaced = False
-        self.version = self._receive()[1]
+        try:
+            self.version = self._receive()[1]
+        except BaseException:
+            self.close()
+            raise
 
     def send(self, batch: list[Request]) -> None:
         """Let it run programs; :meth:`receive` waits for what they give."""
