@@ -14,21 +14,23 @@ from operator import add
 from pyspark import SparkContext
 from pyspark.streaming import StreamingContext
 
-_shared = {}
-
 
 def left_out(sc):
     """The broadcast set of words to leave out, made once in a process."""
-    if "left out" not in _shared:
-        _shared["left out"] = sc.broadcast({"a", "b", "c"})
-    return _shared["left out"]
+    return made_once("left out", lambda: sc.broadcast({"a", "b", "c"}))
 
 
 def dropped(sc):
     """The accumulator of words that were left out, made once in a process."""
-    if "dropped" not in _shared:
-        _shared["dropped"] = sc.accumulator(0)
-    return _shared["dropped"]
+    return made_once("dropped", lambda: sc.accumulator(0))
+
+
+def made_once(name, make):
+    # By name: Spark writes what a function refers to into its checkpoint, where these are of no use.
+    known = globals()
+    if name not in known:
+        known[name] = make()
+    return known[name]
 
 
 def build(host: str, port: int, output: str) -> StreamingContext:
