@@ -186,6 +186,11 @@ def exactly_once(lines: list[str]) -> None:
     assert lines[-1] == "the sums in the state are right"
 
 
+@prints("12_kafka_word_count")
+def kafka_word_count(lines: list[str]) -> None:
+    assert lines == ["be: 4", "not: 2", "or: 2", "to: 4"]
+
+
 @prints("13_kafka_fastapi")
 def kafka_service(lines: list[str]) -> None:
     assert lines == [

@@ -8,9 +8,17 @@ import pytest
 
 from aiostream_engine.config import RetryPolicy
 from aiostream_engine.errors import OptionError, SinkError
-from aiostream_engine.sinks.base import IdempotentSink, PlainSink, SinkContext, TransactionalSink
+from aiostream_engine.sinks.base import (
+    IdempotentSink,
+    PartialWriteError,
+    PlainSink,
+    SinkContext,
+    TransactionalSink,
+    WriteKey,
+)
 from aiostream_engine.sinks.memory import ListSink
 from aiostream_engine.sinks.retry import retrying
+from aiostream_engine.types import BatchTime
 
 
 class JumpClock:
@@ -312,3 +320,43 @@ async def test_waits_are_spread_by_the_jitter_of_the_given_random(key, chunks):
     await sink.write(key(), chunks([1]))
     draws = random.Random(1)
     assert clock.waits == [RetryPolicy(wait_s=1, jitter=0.5).wait_before(n, draws.random()) for n in (1, 2)]
+
+
+class Picky(PlainSink):
+    """Takes even numbers at once, odd ones at the second try, and never a negative one."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.tries: list[list[int]] = []
+
+    async def write(self, key, records):
+        found = [record async for chunk in records for record in chunk]
+        self.tries.append(found)
+        late = [record for record in found if record % 2 and len(self.tries) == 1 and record > 0]
+        refused = [(record, "below zero") for record in found if record < 0]
+        self.taken += [record for record in found if record not in late and record >= 0]
+        if late or refused:
+            raise PartialWriteError("some were not taken", late, refused)
+
+
+async def test_after_a_partial_failure_only_the_rest_is_tried_again():
+    """F5"""
+    sink, refused = Picky(), []
+    kept = retrying(sink, RetryPolicy(wait_s=0), on_refused=lambda *given: refused.append(given))
+    await kept.write(WriteKey("s", 1, BatchTime(1), 0, 1), _chunks([[1, 2], [-3, 4, 5]]))
+    assert sink.tries == [[1, 2, -3, 4, 5], [1, 5]]
+    assert sorted(sink.taken) == [1, 2, 4, 5]
+    assert refused == [(sink.name, -3, "below zero")]
+    assert kept.statistics().refused == 1
+
+
+async def test_a_record_that_is_never_taken_fails_the_write_when_nobody_wants_to_know():
+    sink = Picky()
+    with pytest.raises(SinkError, match=r"will never take a record of batch 1 .*: below zero"):
+        await retrying(sink).write(WriteKey("s", 1, BatchTime(1), 0, 1), _chunks([[-3]]))
+    assert len(sink.tries) == 1
+
+
+async def _chunks(chunks):
+    for chunk in chunks:
+        yield chunk
