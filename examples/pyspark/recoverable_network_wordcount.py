@@ -17,12 +17,12 @@ from pyspark.streaming import StreamingContext
 
 def left_out(sc):
     """The broadcast set of words to leave out, made once in a process."""
-    return made_once("left out", lambda: sc.broadcast({"a", "b", "c"}))
+    return made_once("LEFT_OUT", lambda: sc.broadcast({"a", "b", "c"}))
 
 
 def dropped(sc):
     """The accumulator of words that were left out, made once in a process."""
-    return made_once("dropped", lambda: sc.accumulator(0))
+    return made_once("DROPPED", lambda: sc.accumulator(0))
 
 
 def made_once(name, make):
