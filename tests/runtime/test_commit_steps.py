@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from aiostream_engine.config import PoolConfig
 from aiostream_engine.executors.process.instructions import (
+    Break,
     Complete,
     Fail,
     Instruction,
@@ -44,6 +45,7 @@ class CommitSteps(RuleBasedStateMachine):
         self.open: dict[int, set[int]] = {}  # batch -> its jobs without a result
         self.runs: dict[int, int] = {}  # batch -> run of the pool
         self.batch_of: dict[int, Batch] = {}  # job -> its batch
+        self.cut_batches: dict[int, Batch] = {}  # by id
         self.accepted: dict[int, int] = {}  # job -> results taken
         self.computed: dict[int, Batch] = {}  # all tasks done, sinks not yet staged
         self.queue: deque[tuple[deque[Batch], list[Batch]]] = deque()  # to commit, then to start
@@ -76,6 +78,9 @@ class CommitSteps(RuleBasedStateMachine):
 
     def start(self, batches: list[Batch]) -> None:
         for batch in batches:
+            if self.pool.broken is not None:  # the pool refuses the call
+                self.fail(batch)
+                continue
             specs = [JobSpec(n % SLOTS if n else None, "step") for n in range(TASKS)]
             run, first, instructions = self.pool.submit("program", specs, self.now)
             self.runs[batch.id] = run
@@ -98,6 +103,9 @@ class CommitSteps(RuleBasedStateMachine):
                     self.settle(job, good=bool(outcome))
                 case Fail(job):
                     self.settle(job, good=False)
+                case Break():  # ends all calls
+                    for batch_id in list(self.open):
+                        self.fail(self.cut_batches[batch_id])
 
     def settle(self, job: int, *, good: bool) -> None:
         self.accepted[job] = self.accepted.get(job, 0) + 1
@@ -114,8 +122,12 @@ class CommitSteps(RuleBasedStateMachine):
 
     def give_up(self, batch: Batch) -> None:
         self.open.pop(batch.id, None)
-        self.failed.add(batch.id)
         self.perform(self.pool.cancel(self.runs[batch.id], self.now))
+        self.fail(batch)
+
+    def fail(self, batch: Batch) -> None:
+        self.open.pop(batch.id, None)
+        self.failed.add(batch.id)
         self.obey(self.m.failed(batch))
 
     # -- rules ---------------------------------------------------------------------------------
@@ -132,6 +144,7 @@ class CommitSteps(RuleBasedStateMachine):
         assert batch.ticks_missed == self.missed
         self.missed = 0
         self.cut_ids.append(batch.id)
+        self.cut_batches[batch.id] = batch
         self.obey(orders)
 
     @rule(slot=st.integers(0, SLOTS - 1))
