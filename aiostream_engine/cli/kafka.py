@@ -240,10 +240,10 @@ def topics(
                 await admin.create_topic(create, partitions)
             counts = await admin.topics()
             bounds = await admin.bounds(counts)
-        rows = [
-            [name, str(count), str(sum(end - first for (t, _), (first, end) in bounds.items() if t == name))]
-            for name, count in sorted(counts.items())
-        ]
+        held: dict[str, int] = {}
+        for (name, _), (first, end) in bounds.items():
+            held[name] = held.get(name, 0) + end - first
+        rows = [[name, str(count), str(held.get(name, "?"))] for name, count in sorted(counts.items())]
         _print_table(["topic", "partitions", "offsets"], rows)
         return ExitCode.OK
 

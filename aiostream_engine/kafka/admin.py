@@ -8,13 +8,14 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
-from aiokafka.errors import for_code
+from aiokafka.errors import KafkaError, for_code
 
 from .settings import KafkaSettings
 
 __all__ = ["KafkaAdmin"]
 
 TOPIC_TIMEOUT_S = 30.0
+BOUNDS_TIMEOUT_S = 5.0
 
 
 class KafkaAdmin:
@@ -85,21 +86,36 @@ class KafkaAdmin:
         return min((len(one["isr"]) for one in found["partitions"]), default=0)
 
     async def bounds(self, topics: Iterable[str]) -> dict[tuple[str, int], tuple[int, int]]:
-        """First offset that is there and next one to be written, by topic and partition."""
+        """First offset that is there and next one to be written, by topic and partition.
+
+        Topics that do not answer in ``BOUNDS_TIMEOUT_S`` are left out: one that is being deleted, or
+        has lost its brokers, keeps nobody from seeing the others.
+        """
         counts = await self.topics()
-        partitions = [TopicPartition(name, n) for name in topics for n in range(counts.get(name, 0))]
-        if not partitions:
+        places = {
+            name: [TopicPartition(name, n) for n in range(counts[name])] for name in topics if name in counts
+        }
+        if not places:
             return {}
         consumer = AIOKafkaConsumer(**await self._settings.client_options(), group_id=None)
         async with consumer:
-            first = await consumer.beginning_offsets(partitions)
-            end = await consumer.end_offsets(partitions)
-        return {(p.topic, p.partition): (first[p], end[p]) for p in partitions}
+            answers = await asyncio.gather(*(_bounds(consumer, one) for one in places.values()))
+        return {place: bounds for answer in answers for place, bounds in answer.items()}
 
     async def committed(self, group: str) -> dict[tuple[str, int], int]:
         """Offsets that a consumer group committed, by topic and partition."""
         found = await self._client.list_consumer_group_offsets(group)
         return {(p.topic, p.partition): entry.offset for p, entry in found.items() if entry.offset >= 0}
+
+
+async def _bounds(consumer: Any, partitions: list[Any]) -> dict[tuple[str, int], tuple[int, int]]:
+    try:
+        async with asyncio.timeout(BOUNDS_TIMEOUT_S):
+            first = await consumer.beginning_offsets(partitions)
+            end = await consumer.end_offsets(partitions)
+    except (TimeoutError, KafkaError):
+        return {}
+    return {(p.topic, p.partition): (first[p], end[p]) for p in partitions}
 
 
 def _check(errors: Any) -> None:
