@@ -1,0 +1,73 @@
+"""A topic of words as JSON, and what must be in the topic of their running counts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from aiostream_engine.kafka.admin import KafkaAdmin
+from aiostream_engine.kafka.murmur2 import partition_of
+from aiostream_engine.kafka.settings import KafkaSettings
+from common.program import digest_counts
+
+__all__ = ["PARTITIONS", "fill_words", "make_topic", "read_counts"]
+
+PARTITIONS = 4
+WORDS = 2000
+
+
+async def make_topic(bootstrap: str, name: str) -> None:
+    """Create a topic."""
+    async with KafkaAdmin(KafkaSettings(bootstrap)) as admin:
+        await admin.create_topic(name, PARTITIONS)
+
+
+async def fill_words(bootstrap: str, topic: str, records: int) -> str:
+    """Write words, each to the partition of its key; gives the digest of their counts."""
+    await make_topic(bootstrap, topic)
+    words = [f"word{number}" for number in range(WORDS)]
+    weights = [1 / (number + 1) for number in range(WORDS)]
+    chosen = random.Random(5).choices(words, weights, k=records)
+    lanes: dict[int, list[str]] = {}
+    for word in chosen:
+        lanes.setdefault(partition_of(word.encode(), PARTITIONS), []).append(word)
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks=1) as producer:
+        for partition, lane in lanes.items():
+            await _fill_partition(producer, topic, partition, lane)
+    return digest_counts(Counter(chosen))
+
+
+async def _fill_partition(producer: AIOKafkaProducer, topic: str, partition: int, words: list[str]) -> None:
+    done = 0
+    while done < len(words):
+        batch = producer.create_batch()
+        while done < len(words):
+            word = words[done]
+            value = json.dumps({"word": word}).encode()
+            if batch.append(key=word.encode(), value=value, timestamp=None) is None:
+                break
+            done += 1
+        await producer.send_batch(batch, topic, partition=partition)
+    await producer.flush()
+
+
+async def read_counts(bootstrap: str, topic: str, total: int, timeout_s: float) -> str:
+    """Read a topic of counts until they add up to ``total``; gives their digest."""
+    counts: dict[str, int] = {}
+    summed = 0
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, auto_offset_reset="earliest", isolation_level="read_committed"
+    )
+    async with consumer, asyncio.timeout(timeout_s):
+        consumer.assign([TopicPartition(topic, number) for number in range(PARTITIONS)])
+        while summed < total:
+            for records in (await consumer.getmany(timeout_ms=100)).values():
+                for record in records:
+                    entry = json.loads(record.value)
+                    summed += entry["count"] - counts.get(entry["word"], 0)
+                    counts[entry["word"]] = entry["count"]
+    return digest_counts(counts)

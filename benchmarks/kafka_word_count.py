@@ -1,0 +1,111 @@
+"""K3: running counts of JSON words from a Kafka topic to another, beside three stream processors."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.benchmark import Benchmark, Metric, Options, Target, main
+from common.contender import BENCHMARKS, PEERS, Contender
+from common.kafka_topic import broker_with_topics
+from common.kafka_words import PARTITIONS, fill_words
+
+RUNNER = "common/kafka_word_count_run.py"
+SPARK_PACKAGE = ("org.apache.spark", "spark-sql-kafka-0-10_2.13", "4.3.0")
+FEWER = {"quix": 10, "faust": 50}  # so many times fewer records for the slow
+
+_POM = """<project><modelVersion>4.0.0</modelVersion><groupId>local</groupId><artifactId>jars</artifactId>
+<version>1</version><dependencies><dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version>
+</dependency></dependencies></project>"""
+
+
+def spark_jars() -> str:
+    """The jars of Spark's Kafka package, fetched once by Maven; nothing without Maven or Spark."""
+    home = PEERS / "spark-kafka-jars"
+    if shutil.which("mvn") is None or not (PEERS / "pyspark" / "installed.txt").exists():
+        return ""
+    if not (home / "done.txt").exists():
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "pom.xml").write_text(_POM.format(*SPARK_PACKAGE))
+        command = ["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={home}"]
+        command += ["-DincludeScope=runtime", "-DexcludeGroupIds=org.scala-lang"]
+        if subprocess.run(command, cwd=home, check=False).returncode != 0:
+            return ""
+        (home / "done.txt").write_text("")
+    return ",".join(str(path) for path in sorted(home.glob("*.jar")))
+
+
+def peer(key: str, name: str, environment: str, given: Mapping[str, Any], answer: str) -> Contender:
+    python = PEERS / environment / "bin" / "python"
+    program = BENCHMARKS / "peers" / environment / "kafka_word_count.py"
+    installed = (PEERS / environment / "installed.txt").exists()
+    version = (PEERS / environment / "installed.txt").read_text().partition("==")[2] if installed else ""
+    parameters = {**given, "interpreter": str(python), "program": str(program), "version": version}
+    # Watched by our own interpreter; the peer's is only looked for.
+    return Contender(key, name, RUNNER, None if installed else environment, "peer", parameters, 1, answer)
+
+
+def setting(options: Options) -> tuple[Sequence[Contender], Any]:
+    records = options.size(1_000_000, 50_000)
+    broker = broker_with_topics({})
+    sizes = {"words": records, **{f"words-{key}": records // share for key, share in FEWER.items()}}
+    digests = {
+        topic: asyncio.run(fill_words(broker.bootstrap, topic, count)) for topic, count in sizes.items()
+    }
+
+    def given(topic: str) -> dict[str, Any]:
+        bound = {"bootstrap": broker.bootstrap, "partitions": PARTITIONS, "timeout_s": options.timeout_s}
+        return {**bound, "topic": topic, "records": sizes[topic]}
+
+    ours = {
+        **given("words"),
+        "interpreter": sys.executable,
+        "program": str(Path(BENCHMARKS) / "engine" / "kafka_word_count.py"),
+        "version": "",
+        "master": "local[2]",
+        "interval_s": 0.5,
+    }
+    contenders = [
+        Contender("engine", "aiostream_engine", RUNNER, None, "engine", {**ours, "once": False}),
+        Contender(
+            "once",
+            "aiostream_engine, exactly once",
+            RUNNER,
+            None,
+            "engine",
+            {**ours, "once": True},
+            on_disk=True,
+        ),
+        peer("quix", "Quix Streams", "quix", given("words-quix"), digests["words-quix"]),
+        peer("faust", "Faust", "faust", given("words-faust"), digests["words-faust"]),
+    ]
+    jars = spark_jars()
+    if jars:
+        spark = {**given("words"), "jars": jars}
+        name = "Spark Structured Streaming"
+        contenders.append(peer("spark", name, "pyspark", spark, digests["words"]))
+    return contenders, digests["words"]
+
+
+BENCHMARK = Benchmark(
+    "K3",
+    "Running counts of JSON words, topic to topic, 4 partitions",
+    "from when a program is ready to begin to read a backlog until a consumer of committed records has read "
+    "counts that add up to all records and are right. Programs write a count for each record; Spark writes "
+    "those that changed in a micro-batch. Broker and consumer share the two cores.",
+    (Metric("records_per_s", "count", "records/s", more_is_better=True),),
+    (
+        Target("times Quix Streams", "engine", "records_per_s", 5.0, against="quix"),
+        Target("times Faust", "engine", "records_per_s", 50.0, against="faust"),
+        Target("times Spark Structured Streaming", "engine", "records_per_s", 3.0, against="spark"),
+    ),
+    setting,
+)
+
+if __name__ == "__main__":
+    main(BENCHMARK)
