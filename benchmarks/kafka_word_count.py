@@ -16,7 +16,8 @@ from common.kafka_topic import broker_with_topics
 from common.kafka_words import PARTITIONS, fill_words
 
 RUNNER = "common/kafka_word_count_run.py"
-SPARK_PACKAGE = ("org.apache.spark", "spark-sql-kafka-0-10_2.13", "4.3.0")
+# Of the version before Spark's own, as long as that is the newest one in Maven's central repository.
+SPARK_PACKAGE = ("org.apache.spark", "spark-sql-kafka-0-10_2.13", "4.2.0")
 FEWER = {"quix": 10, "faust": 50}  # so many times fewer records for the slow
 
 _POM = """<project><modelVersion>4.0.0</modelVersion><groupId>local</groupId><artifactId>jars</artifactId>
@@ -33,7 +34,10 @@ def spark_jars() -> str:
         home.mkdir(parents=True, exist_ok=True)
         (home / "pom.xml").write_text(_POM.format(*SPARK_PACKAGE))
         command = ["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={home}"]
-        command += ["-DincludeScope=runtime", "-DexcludeGroupIds=org.scala-lang"]
+        command += [
+            "-DincludeScope=runtime",
+            "-DincludeGroupIds=org.apache.spark,org.apache.kafka,org.apache.commons",
+        ]
         if subprocess.run(command, cwd=home, check=False).returncode != 0:
             return ""
         (home / "done.txt").write_text("")
