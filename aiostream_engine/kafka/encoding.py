@@ -6,6 +6,7 @@ Light to import, and knows neither asyncio nor a client.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from .serde import Serializer, serializer
@@ -32,6 +33,9 @@ class Outgoing(NamedTuple):
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
     timestamp: int | None = None
+
+
+_outgoing = partial(tuple.__new__, Outgoing)
 
 
 class EncodeRecord:
@@ -62,11 +66,27 @@ class EncodeRecord:
         self._timestamp = timestamp
         self._bytes_max = bytes_max
         self._key, self._value = serializer(key), serializer(value)
+        simple = isinstance(topic, str) and headers is None and timestamp is None
+        self._plain = projection if simple and isinstance(projection, str) else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return EncodeRecord, self._arguments
 
     def __call__(self, record: Any) -> Outgoing:
+        if self._plain is not None:  # the common cases have a short way
+            if self._plain == "value":
+                key, value = None, record
+            elif type(record) is tuple and len(record) == 2:
+                key, value = record
+            else:
+                return self._encoded(record)
+            key = None if key is None else self._key(key)
+            value = None if value is None else self._value(value)
+            if len(key or b"") + len(value or b"") + OVERHEAD_BYTES <= self._bytes_max:
+                return _outgoing((self._topic, key, value, (), None))
+        return self._encoded(record)
+
+    def _encoded(self, record: Any) -> Outgoing:
         key, value = self._pair(record)
         key_bytes = None if key is None else self._key(key)
         value_bytes = None if value is None else self._value(value)

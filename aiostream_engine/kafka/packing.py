@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -73,14 +74,18 @@ class PackRecords:
     def __call__(self, records: Iterable[Outgoing]) -> Iterator[PackedBatch]:
         packs: dict[str, _TopicPack] = {}
         unknown: dict[str, list[Outgoing]] = {}
+        last, pack = "", None
         for record in records:
-            pack = packs.get(record[0])
-            if pack is None:
-                if record[0] not in self.partitions:
-                    unknown.setdefault(record[0], []).append(record)
+            if record[0] != last or pack is None:
+                last = record[0]
+                pack = packs.get(last)
+                if pack is None and last in self.partitions:
+                    pack = packs[last] = self._topic(last)
+                if pack is None:
+                    unknown.setdefault(last, []).append(record)
                     continue
-                pack = packs[record[0]] = self._topic(record[0])
-            yield from pack.add(record)
+            if not pack.add(record):
+                yield from pack.full(record)
         for pack in packs.values():
             yield from pack.rest()
         for topic, left in unknown.items():
@@ -106,27 +111,48 @@ class _TopicPack:
         self._partitions = partitions
         self._partitioner = partitioner
         self._new = builder
-        self._open: dict[int, tuple[Any, int]] = {}
+        self._open: dict[int, list[Any]] = {}  # builder, its records, its method
         self._places: dict[bytes, int] = {}
         self._sticky = random.randrange(partitions)
+        self._now_ms = int(time.time() * 1000)  # of records without a time of their own
 
-    def add(self, record: Outgoing) -> list[PackedBatch]:
-        """Add a record; gives the batches that had no room for it."""
-        _, key, value, given, timestamp = record
-        headers = list(given) if given else _NO_HEADERS
-        full: list[PackedBatch] = []
+    def add(self, record: Outgoing) -> bool:
+        """Add a record; False when its batch has no room for it."""
+        _, key, value, headers, timestamp = record
+        if key is None:
+            place = self._sticky
+        else:
+            place = self._places.get(key, -1)
+            if place < 0:
+                place = self._place(key)
+        batch = self._open.get(place)
+        if batch is None:
+            batch = self._open[place] = self._begun()
+        if timestamp is None:
+            timestamp = self._now_ms
+        count = batch[1]
+        if batch[2](count, timestamp, key, value, list(headers) if headers else _NO_HEADERS) is None:
+            return False
+        batch[1] = count + 1
+        return True
+
+    def _begun(self) -> list[Any]:
+        builder = self._new()
+        return [builder, 0, builder.append]
+
+    def full(self, record: Outgoing) -> Iterator[PackedBatch]:
+        """Close what has no room for a record until it has a place; gives the closed batches."""
         while True:
-            place = self._sticky if key is None else self._place(key)
-            builder, count = self._open.get(place) or (self._new(), 0)
-            if builder.append(count, timestamp, key, value, headers) is not None:
-                self._open[place] = builder, count + 1
-                return full
-            full.append(self._closed(place))
+            key = record[1]
+            yield self._closed(self._sticky if key is None else self._place(key))
+            self._now_ms = int(time.time() * 1000)
             if key is None:
                 self._sticky = (self._sticky + 1) % self._partitions
+            if self.add(record):
+                return
 
     def _closed(self, place: int) -> PackedBatch:
-        builder, count = self._open.pop(place)
+        builder, count, _ = self._open.pop(place)
         return PackedBatch(self._topic, place, count, bytes(builder.build()))
 
     def _place(self, key: bytes) -> int:

@@ -64,6 +64,8 @@ def _pair(name: str) -> tuple[Deserializer, Serializer]:
 
 
 def _same_bytes(value: Any) -> bytes:
+    if type(value) is bytes:
+        return value
     if not isinstance(value, bytes | bytearray | memoryview):
         raise TypeError(f"serde 'bytes' takes bytes, not {type(value).__name__}: name another serde")
     return bytes(value)

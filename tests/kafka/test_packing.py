@@ -1,0 +1,76 @@
+"""What workers make of records: bytes, and Kafka's record batches, without a broker."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatch
+
+from aiostream_engine.kafka.encoding import EncodeRecord, Outgoing, RecordTooLargeError
+from aiostream_engine.kafka.packing import PackRecords, seal
+
+
+def encoder(projection="pair", *, headers=None, bytes_max=1000) -> EncodeRecord:
+    made = EncodeRecord("t", projection, "str", "json", headers, None, bytes_max)
+    return pickle.loads(pickle.dumps(made))
+
+
+def records(batch) -> list[tuple[bytes | None, bytes | None]]:
+    return [(record.key, record.value) for record in DefaultRecordBatch(bytes(batch.content))]
+
+
+def test_the_short_way_and_the_long_one_give_the_same():
+    long = encoder(headers=lambda record: [])
+    for record in [("k", 1), (None, [2]), ("k", None)]:
+        assert encoder()(record) == long(record)
+    assert encoder()(["k", 1]) == long(("k", 1))
+
+
+def test_nulls_stay_nulls():
+    assert encoder()((None, None)) == Outgoing("t", None, None)
+
+
+@pytest.mark.parametrize("bad", [1, ("k",), ("k", 1, 2), "ab"])
+def test_what_is_no_pair_is_refused(bad):
+    with pytest.raises(TypeError, match="takes \\(key, value\\) pairs"):
+        encoder()(bad)
+
+
+@pytest.mark.parametrize("headers", [None, lambda record: [("h", b"x")]])
+def test_a_record_over_its_bound_is_refused_with_its_size(headers):
+    with pytest.raises(RecordTooLargeError, match="more than record_bytes_max = 100"):
+        encoder(headers=headers, bytes_max=100)(("k", "x" * 100))
+
+
+def test_packed_records_are_all_there_in_the_order_of_their_key():
+    pack = pickle.loads(pickle.dumps(PackRecords({"t": 3}, batch_bytes=300)))
+    given = [encoder()((f"key{number % 7}", number)) for number in range(200)]
+    batches = list(pack(iter(given)))
+    assert sum(batch.records for batch in batches) == 200
+    assert len(batches) > 10
+    found = [record for batch in batches for record in records(batch)]
+    for key in {one.key for one in given}:
+        assert [value for k, value in found if k == key] == [one.value for one in given if one.key == key]
+
+
+def test_a_record_larger_than_a_batch_has_one_of_its_own():
+    batches = list(PackRecords({"t": 1}, batch_bytes=100)([Outgoing("t", None, b"x" * 500)] * 3))
+    assert [batch.records for batch in batches] == [1, 1, 1]
+
+
+def test_records_of_topics_that_are_not_known_are_handed_back():
+    mixed = [Outgoing("t", b"k", b"1"), Outgoing("new", b"k", b"2"), Outgoing("t", b"k", b"3")]
+    known, unknown = PackRecords({"t": 1}, batch_bytes=1000)(mixed)
+    assert records(known) == [(b"k", b"1"), (b"k", b"3")]
+    assert (unknown.partition, unknown.content) == (-1, [mixed[1]])
+
+
+def test_a_sealed_batch_names_its_producer_and_has_a_right_checksum():
+    (batch,) = PackRecords({"t": 1}, batch_bytes=1000, transactional=True)([Outgoing("t", b"k", b"v")])
+    sealed = bytearray(batch.content)
+    seal(sealed, 12, 3, 2**31 - 1)
+    found = DefaultRecordBatch(bytes(sealed))
+    assert found.validate_crc()
+    assert found.is_transactional
+    assert (found.producer_id, found.producer_epoch, found.base_sequence) == (12, 3, 2**31 - 1)
