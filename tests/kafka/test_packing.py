@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import cloudpickle
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatch
 
@@ -13,7 +14,7 @@ from aiostream_engine.kafka.packing import PackRecords, seal
 
 def encoder(projection="pair", *, headers=None, bytes_max=1000) -> EncodeRecord:
     made = EncodeRecord("t", projection, "str", "json", headers, None, bytes_max)
-    return pickle.loads(pickle.dumps(made))
+    return pickle.loads(cloudpickle.dumps(made))
 
 
 def records(batch) -> list[tuple[bytes | None, bytes | None]]:
