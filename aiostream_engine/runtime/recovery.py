@@ -75,6 +75,7 @@ class _Reader:
         self._first = 0
         self._tentative: list[SealedRecord] = []
         self._prepared: SealedRecord | None = None
+        self._forgotten = 0  # what the last commit names lay in a segment that is gone
         self._blocks: dict[int, SealedRecord] = {}  # of batches that are not committed
         self._loose: dict[int, None] = {}  # numbers of those that no batch has
         self._intents: dict[int, SealedRecord] = {}
@@ -164,8 +165,20 @@ class _Reader:
             return record
         return prepared._replace(kind=Kind.COMMIT, content={**prepared.content, **record.content})
 
+    def _old_commit(self, content: dict[str, Any]) -> None:
+        """One at the beginning of what is left; a later one, which must come, needs none of it."""
+        self._forgotten = content["prepared"]
+        self.recovered.batch, self.recovered.time = content["batch"], content["time"]
+        self._tentative.clear()
+        for old in [number for number in self._intents if number <= content["batch"]]:
+            self._end(self._intents.pop(old))
+
     def _commit(self, record: SealedRecord) -> None:
         self._check_epoch(record)
+        if self._prepared is None and 0 < record.content.get("prepared", 0) < self._first:
+            self._old_commit(record.content)
+            return
+        self._forgotten = 0
         record = self._confirmed(record)
         recovered, content = self.recovered, record.content
         batch = content["batch"]
@@ -240,7 +253,7 @@ class _Reader:
         if self._prepared is not None:
             content, number = self._prepared.content, self._prepared.ref.number
             recovered.prepared = Prepared(content["batch"], content["time"], content["commit_point"], number)
-        needed = recovered.commit.get("needs", 0)
+        needed = recovered.commit.get("needs", 0) or self._forgotten
         if self._first > max(1, needed):
             raise CorruptionError(
                 f"the journal begins with record {self._first}, but record {max(1, needed)} is still needed: "
