@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+import aiostream_engine as ase
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -30,7 +33,7 @@ def without_time(output: str) -> list[str]:
 
 
 def test_the_ten_lines_print_what_the_readme_shows(tmp_path: Path):
-    (program,), (shown,) = blocks(README, "python"), blocks(README, "text")
+    program, (shown,) = blocks(README, "python")[0], blocks(README, "text")
     text = re.search(r'^echo "(.*)" \| ', README, re.MULTILINE)
     assert text is not None
     feed = [sys.executable, "-m", "aiostream_engine", "feed", "-", "--port", "0"]
@@ -58,8 +61,16 @@ def test_the_ten_lines_print_what_the_readme_shows(tmp_path: Path):
 
 
 def test_the_program_of_the_readme_has_ten_lines():
-    (program,) = blocks(README, "python")
+    program = blocks(README, "python")[0]
     assert len([line for line in program.splitlines() if line.strip()]) == 10
+
+
+async def test_the_lines_on_kafka_make_a_stream_to_a_transactional_sink():
+    (lines,) = [block for block in blocks(README, "python") if "kafka_stream" in block]
+    ssc = ase.StreamingContext(0.1, "local")
+    exec(lines, {"operator": operator, "ssc": ssc})
+    assert "to(kafka counts) (transactional)" in ssc.explain()
+    await ssc.stop()
 
 
 def test_the_readme_has_one_command_for_the_demo_and_one_for_the_tests():
