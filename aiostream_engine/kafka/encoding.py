@@ -41,6 +41,9 @@ _outgoing = partial(tuple.__new__, Outgoing)
 class EncodeRecord:
     """Encodes one record; an object that can be sent to a worker.
 
+    A value for a fixed topic without key, headers and time of its own, the most common record, is only
+    its bytes: there is nothing else to say about it.
+
     topic: name, or a function of the record. projection: ``pair`` for (key, value) records, ``value``
     for values without a key, or a function that gives a pair. key, value: serdes, not asked about None.
     headers, timestamp: functions of the record, None for none. bytes_max: of one record.
@@ -68,21 +71,26 @@ class EncodeRecord:
         self._key, self._value = serializer(key), serializer(value)
         simple = isinstance(topic, str) and headers is None and timestamp is None
         self._plain = projection if simple and isinstance(projection, str) else None
+        self._room = bytes_max - OVERHEAD_BYTES
 
     def __reduce__(self) -> tuple[Any, ...]:
         return EncodeRecord, self._arguments
 
-    def __call__(self, record: Any) -> Outgoing:
-        if self._plain is not None:  # the common cases have a short way
-            if self._plain == "value":
-                key, value = None, record
-            elif type(record) is tuple and len(record) == 2:
-                key, value = record
-            else:
-                return self._encoded(record)
+    @property
+    def values_of(self) -> str | None:
+        """The topic whose records are given as bytes; None when all are :class:`Outgoing`."""
+        return str(self._topic) if self._plain == "value" else None
+
+    def __call__(self, record: Any) -> Outgoing | bytes:
+        if self._plain == "value":  # the common cases have a short way
+            value = None if record is None else self._value(record)
+            if type(value) is bytes and len(value) <= self._room:
+                return value
+        elif self._plain is not None and type(record) is tuple and len(record) == 2:
+            key, value = record
             key = None if key is None else self._key(key)
             value = None if value is None else self._value(value)
-            if len(key or b"") + len(value or b"") + OVERHEAD_BYTES <= self._bytes_max:
+            if len(key or b"") + len(value or b"") <= self._room:
                 return _outgoing((self._topic, key, value, (), None))
         return self._encoded(record)
 

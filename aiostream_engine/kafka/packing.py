@@ -6,6 +6,7 @@ import random
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 from .encoding import Outgoing
@@ -52,6 +53,7 @@ class PackRecords:
     batch_bytes: where a batch ends, before compression. compression: one of :data:`CODECS`.
     partitioner: of records with a key, by default that of Kafka's own clients; records without one go
     to one partition until a batch is full, then to another (KIP-480).
+    values_of: the topic of records that are only the bytes of a value, None when there are no such.
 
     A call keeps the order of records of a partition.
     """
@@ -64,14 +66,47 @@ class PackRecords:
         compression: str | None = None,
         transactional: bool = False,
         partitioner: Partitioner | None = None,
+        values_of: str | None = None,
     ) -> None:
         self.partitions = dict(partitions)
+        self._values_of = values_of
         self._batch_bytes = batch_bytes
         self._codec = CODECS[compression]
         self._transactional = transactional
         self._partitioner = partitioner
 
-    def __call__(self, records: Iterable[Outgoing]) -> Iterator[PackedBatch]:
+    def __call__(self, records: Iterable[Outgoing | bytes]) -> Iterator[PackedBatch]:
+        topic = self._values_of
+        if topic is None:
+            return self._packed(records)  # type: ignore[arg-type]
+        left = iter(records)
+        if topic in self.partitions:
+            return self._values(topic, left)
+        return self._packed(_as_outgoing(topic, left))
+
+    def _values(self, topic: str, records: Iterator[Outgoing | bytes]) -> Iterator[PackedBatch]:
+        """Batches of values; from the first record that is more than a value all go the long way."""
+        partitions = self.partitions[topic]
+        place = random.randrange(partitions)
+        builder, count, now_ms = self._builder(), 0, int(time.time() * 1000)
+        append, more = builder.append, None
+        for value in records:
+            if type(value) is not bytes:
+                more = value
+                break
+            if append(count, now_ms, None, value, _NO_HEADERS) is None:
+                yield PackedBatch(topic, place, count, bytes(builder.build()))
+                place = (place + 1) % partitions
+                builder, count, now_ms = self._builder(), 0, int(time.time() * 1000)
+                append = builder.append
+                append(0, now_ms, None, value, _NO_HEADERS)  # one is taken whatever its size
+            count += 1
+        if count:
+            yield PackedBatch(topic, place, count, bytes(builder.build()))
+        if more is not None:
+            yield from self._packed(_as_outgoing(topic, chain((more,), records)))
+
+    def _packed(self, records: Iterable[Outgoing]) -> Iterator[PackedBatch]:
         packs: dict[str, _TopicPack] = {}
         unknown: dict[str, list[Outgoing]] = {}
         last, pack = "", None
@@ -99,6 +134,10 @@ class PackRecords:
         from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
         return DefaultRecordBatchBuilder(2, self._codec, self._transactional, -1, -1, 0, self._batch_bytes)
+
+
+def _as_outgoing(topic: str, records: Iterator[Outgoing | bytes]) -> Iterator[Outgoing]:
+    return (Outgoing(topic, None, item) if isinstance(item, bytes) else item for item in records)
 
 
 class _TopicPack:

@@ -75,3 +75,32 @@ def test_a_sealed_batch_names_its_producer_and_has_a_right_checksum():
     assert found.validate_crc()
     assert found.is_transactional
     assert (found.producer_id, found.producer_epoch, found.base_sequence) == (12, 3, 2**31 - 1)
+
+
+def test_values_alone_are_only_bytes_and_fill_one_partition_after_another():
+    encode = encoder("value")
+    pack = PackRecords({"t": 3}, batch_bytes=300, values_of=encode.values_of)
+    batches = list(pack(map(encode, range(200))))
+    assert [value for batch in batches for _, value in records(batch)] == [b"%d" % n for n in range(200)]
+    assert {batch.partition for batch in batches} == {0, 1, 2}
+    assert all(len(batch.content) <= 300 for batch in batches)
+
+
+def test_a_null_among_values_keeps_its_place_between_the_others():
+    encode = encoder("value")
+    batches = list(PackRecords({"t": 1}, batch_bytes=1000, values_of="t")(map(encode, [1, None, 2])))
+    assert [record for batch in batches for record in records(batch)] == [
+        (None, b"1"),
+        (None, None),
+        (None, b"2"),
+    ]
+
+
+def test_a_value_larger_than_a_batch_has_one_of_its_own():
+    batches = list(PackRecords({"t": 1}, batch_bytes=100, values_of="t")([b"x" * 500] * 3))
+    assert [batch.records for batch in batches] == [1, 1, 1]
+
+
+def test_values_of_a_topic_that_is_not_known_are_handed_back():
+    (unknown,) = PackRecords({}, batch_bytes=100, values_of="t")([b"x"])
+    assert (unknown.partition, unknown.content) == (-1, [Outgoing("t", None, b"x")])

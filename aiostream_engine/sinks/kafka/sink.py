@@ -142,6 +142,7 @@ class KafkaSink(Sink):
             "compression": compression,
             "transactional": transactional_id is not None,
             "partitioner": partitioner,
+            "values_of": encode.values_of,
         }
         self._pack: PackRecords | None = None
         self._topics = Topics(self.settings, create_partitions, create_replicas)
