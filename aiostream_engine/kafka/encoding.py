@@ -71,10 +71,15 @@ class EncodeRecord:
         self._key, self._value = serializer(key), serializer(value)
         simple = isinstance(topic, str) and headers is None and timestamp is None
         self._plain = projection if simple and isinstance(projection, str) else None
-        self._room = bytes_max - OVERHEAD_BYTES
+        self.room_bytes = bytes_max - OVERHEAD_BYTES
 
     def __reduce__(self) -> tuple[Any, ...]:
         return EncodeRecord, self._arguments
+
+    @property
+    def keeps_bytes(self) -> bool:
+        """True when a record of type ``bytes``, not larger than ``room_bytes``, is given as it is."""
+        return self._plain == "value" and self._arguments[3] == "bytes"
 
     @property
     def values_of(self) -> str | None:
@@ -84,13 +89,13 @@ class EncodeRecord:
     def __call__(self, record: Any) -> Outgoing | bytes:
         if self._plain == "value":  # the common cases have a short way
             value = None if record is None else self._value(record)
-            if type(value) is bytes and len(value) <= self._room:
+            if type(value) is bytes and len(value) <= self.room_bytes:
                 return value
         elif self._plain is not None and type(record) is tuple and len(record) == 2:
             key, value = record
             key = None if key is None else self._key(key)
             value = None if value is None else self._value(value)
-            if len(key or b"") + len(value or b"") <= self._room:
+            if len(key or b"") + len(value or b"") <= self.room_bytes:
                 return _outgoing((self._topic, key, value, (), None))
         return self._encoded(record)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, NamedTuple
 
-from .encoding import Outgoing
+from .encoding import EncodeRecord, Outgoing
 from .murmur2 import partition_of
 
 __all__ = ["CODECS", "HEADER_BYTES", "PackRecords", "PackedBatch", "Partitioner", "seal"]
@@ -30,6 +31,7 @@ class PackedBatch(NamedTuple):
     """A record batch as it goes over the wire, without its producer's number.
 
     partition: -1 when the worker did not know the topic; then ``content`` is a list of records.
+    content: a bytearray, so that who sends it can write into it without a copy.
     """
 
     topic: str
@@ -54,6 +56,8 @@ class PackRecords:
     partitioner: of records with a key, by default that of Kafka's own clients; records without one go
     to one partition until a batch is full, then to another (KIP-480).
     values_of: the topic of records that are only the bytes of a value, None when there are no such.
+    encode: of records that come here without having been encoded, which is good for ``bytes`` values
+        alone: it is asked about those that are something else, or too large.
 
     A call keeps the order of records of a partition.
     """
@@ -67,9 +71,11 @@ class PackRecords:
         transactional: bool = False,
         partitioner: Partitioner | None = None,
         values_of: str | None = None,
+        encode: EncodeRecord | None = None,
     ) -> None:
         self.partitions = dict(partitions)
         self._values_of = values_of
+        self._encode = encode
         self._batch_bytes = batch_bytes
         self._codec = CODECS[compression]
         self._transactional = transactional
@@ -80,31 +86,41 @@ class PackRecords:
         if topic is None:
             return self._packed(records)  # type: ignore[arg-type]
         left = iter(records)
-        if topic in self.partitions:
-            return self._values(topic, left)
-        return self._packed(_as_outgoing(topic, left))
+        if topic not in self.partitions:
+            return self._packed(self._as_outgoing(topic, left))
+        return self._values(topic, left)
 
-    def _values(self, topic: str, records: Iterator[Outgoing | bytes]) -> Iterator[PackedBatch]:
+    def _values(self, topic: str, records: Iterator[Any]) -> Iterator[PackedBatch]:
         """Batches of values; from the first record that is more than a value all go the long way."""
         partitions = self.partitions[topic]
         place = random.randrange(partitions)
         builder, count, now_ms = self._builder(), 0, int(time.time() * 1000)
         append, more = builder.append, None
+        encode, room = self._encode, sys.maxsize if self._encode is None else self._encode.room_bytes
         for value in records:
-            if type(value) is not bytes:
-                more = value
-                break
+            if type(value) is not bytes or len(value) > room:
+                if encode is not None:
+                    value = encode(value)
+                if type(value) is not bytes:
+                    more = value
+                    break
             if append(count, now_ms, None, value, _NO_HEADERS) is None:
-                yield PackedBatch(topic, place, count, bytes(builder.build()))
+                yield PackedBatch(topic, place, count, builder.build())
                 place = (place + 1) % partitions
                 builder, count, now_ms = self._builder(), 0, int(time.time() * 1000)
                 append = builder.append
                 append(0, now_ms, None, value, _NO_HEADERS)  # one is taken whatever its size
             count += 1
         if count:
-            yield PackedBatch(topic, place, count, bytes(builder.build()))
+            yield PackedBatch(topic, place, count, builder.build())
         if more is not None:
-            yield from self._packed(_as_outgoing(topic, chain((more,), records)))
+            yield from self._packed(self._as_outgoing(topic, chain((more,), records)))
+
+    def _as_outgoing(self, topic: str, records: Iterator[Any]) -> Iterator[Outgoing]:
+        for item in records:
+            if self._encode is not None and not isinstance(item, Outgoing):
+                item = self._encode(item)
+            yield Outgoing(topic, None, item) if isinstance(item, bytes) else item
 
     def _packed(self, records: Iterable[Outgoing]) -> Iterator[PackedBatch]:
         packs: dict[str, _TopicPack] = {}
@@ -134,10 +150,6 @@ class PackRecords:
         from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
         return DefaultRecordBatchBuilder(2, self._codec, self._transactional, -1, -1, 0, self._batch_bytes)
-
-
-def _as_outgoing(topic: str, records: Iterator[Outgoing | bytes]) -> Iterator[Outgoing]:
-    return (Outgoing(topic, None, item) if isinstance(item, bytes) else item for item in records)
 
 
 class _TopicPack:
@@ -192,7 +204,7 @@ class _TopicPack:
 
     def _closed(self, place: int) -> PackedBatch:
         builder, count, _ = self._open.pop(place)
-        return PackedBatch(self._topic, place, count, bytes(builder.build()))
+        return PackedBatch(self._topic, place, count, builder.build())
 
     def _place(self, key: bytes) -> int:
         place = self._places.get(key)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, Protocol
 
 from ..blocks.formats import read_chunks
-from ..operators.structure import ToBlocks
+from ..executors.base import TaskResult
+from ..operators.structure import Terminal, ToBlocks
 from ..plan.nodes import Node
 from ..sinks.base import (
     BatchCommit,
@@ -30,8 +31,19 @@ _LOOP_BYTES_MAX = 256 * 1024
 CHUNK_RECORDS_MAX = 10_000
 
 
+class _Execution(Protocol):
+    """A planned job, to be run partition by partition."""
+
+    @property
+    def partitions(self) -> int: ...
+
+    async def run(self, partitions: Sequence[int] | None = None) -> list[TaskResult]: ...
+
+
 class _Job(Materialiser, Protocol):
     """A job of the runner."""
+
+    async def execution(self, node: Node, terminal: Terminal) -> _Execution: ...
 
 
 class SinkDriver:
@@ -51,20 +63,24 @@ class SinkDriver:
 
     async def write(self, job: _Job, node: Node, batch: Batch) -> None:
         """Compute ``node`` and write it as the batch's output; a transactional sink only stages."""
-        results = await job.run_terminal(node, ToBlocks())
-        parts = [result.outputs for result in results]
-        if batch.begun is not None:
-            await asyncio.shield(batch.begun)
-        keys = [WriteKey(self.name, batch.id, batch.time, index, len(parts)) for index in range(len(parts))]
         staged: list[Any] = []
         try:
-            tokens = await self._each(keys, parts, staged)
+            if self.sink.writes_early and self.sink.concurrency_max > 1:
+                tokens = await self._each_when_computed(job, node, batch, staged)
+            else:
+                parts = [result.outputs for result in await job.run_terminal(node, ToBlocks())]
+                await _begun(batch)
+                keys = self._keys(batch, len(parts))
+                tokens = await self._each(keys, parts, staged)
         except Exception:
             if isinstance(self.sink, TransactionalSink) and staged:
                 await self.sink.abort(batch.id, staged)
             raise
         if isinstance(self.sink, TransactionalSink):
             batch.tokens[self.name] = tokens
+
+    def _keys(self, batch: Batch, partitions: int) -> list[WriteKey]:
+        return [WriteKey(self.name, batch.id, batch.time, index, partitions) for index in range(partitions)]
 
     # -- deciding ------------------------------------------------------------------------------
 
@@ -117,12 +133,21 @@ class SinkDriver:
             async with slots:
                 return await self._one(key, refs, staged)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(bounded(key, refs)) for key, refs in zip(keys, parts, strict=True)]
-        except BaseExceptionGroup as failures:  # of the tasks: what the sink raised first
-            raise failures.exceptions[0] from None
-        return [task.result() for task in tasks]
+        return await _all([bounded(key, refs) for key, refs in zip(keys, parts, strict=True)])
+
+    async def _each_when_computed(self, job: _Job, node: Node, batch: Batch, staged: list[Any]) -> list[Any]:
+        """Write each partition as soon as it is there, while the workers compute the next ones."""
+        execution = await job.execution(node, ToBlocks())
+        await execution.run(())  # what comes before, once
+        slots = asyncio.Semaphore(self.sink.concurrency_max)
+
+        async def computed(key: WriteKey) -> Any:
+            (result,) = await execution.run((key.partition,))
+            async with slots:
+                await _begun(batch)
+                return await self._one(key, result.outputs, staged)
+
+        return await _all([computed(key) for key in self._keys(batch, execution.partitions)])
 
     async def _one(self, key: WriteKey, refs: tuple[BlockRef, ...], staged: list[Any]) -> Any:
         if isinstance(self.sink, TransactionalSink):
@@ -132,6 +157,20 @@ class SinkDriver:
         assert isinstance(self.sink, PlainSink | IdempotentSink)
         await self.sink.write(key, _records(refs))
         return None
+
+
+async def _begun(batch: Batch) -> None:
+    if batch.begun is not None:
+        await asyncio.shield(batch.begun)
+
+
+async def _all(coroutines: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine) for coroutine in coroutines]
+    except BaseExceptionGroup as failures:  # of the tasks: what was raised first
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 async def _records(refs: tuple[BlockRef, ...]) -> AsyncIterator[Sequence[Any]]:

@@ -123,6 +123,8 @@ class Sink(abc.ABC):  # noqa: B024 - its three kinds have the abstract methods
 
     name: str = "sink"
     concurrency_max: int = 1
+    writes_early: bool = False
+    """A partition may be written while others of its batch are still computed, and may fail yet."""
     encoding: Encoding | None = None
     """A step that the engine puts before the sink, None for none."""
 

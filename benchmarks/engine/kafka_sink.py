@@ -27,10 +27,10 @@ def sink() -> KafkaSink:
 
 
 async def made(engine: ase.EngineContext) -> dict[str, float]:
-    """All records in one batch, each made by a function in a worker."""
+    """All records in one batch, each made by a function in a worker, in tasks of a few Kafka batches."""
     value = b"v" * given["bytes"]
     target = sink()
-    rdd = engine.range(given["records"], partitions=8).map(lambda _: value)
+    rdd = engine.range(given["records"], partitions=32).map(lambda _: value)
     async with ase.StreamingContext(0.1, engine=engine) as ssc:
         ssc.queue_stream([rdd], name="made").to(target)
         started = stopwatch()

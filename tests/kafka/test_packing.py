@@ -104,3 +104,24 @@ def test_a_value_larger_than_a_batch_has_one_of_its_own():
 def test_values_of_a_topic_that_is_not_known_are_handed_back():
     (unknown,) = PackRecords({}, batch_bytes=100, values_of="t")([b"x"])
     assert (unknown.partition, unknown.content) == (-1, [Outgoing("t", None, b"x")])
+
+
+def bare(bytes_max=1000):
+    encode = EncodeRecord("t", "value", "bytes", "bytes", None, None, bytes_max)
+    assert encode.keeps_bytes
+    return pickle.loads(pickle.dumps(PackRecords({"t": 1}, batch_bytes=1000, values_of="t", encode=encode)))
+
+
+def test_bytes_that_nobody_encoded_are_packed_with_what_is_like_bytes_and_nulls():
+    batches = bare()([b"1", bytearray(b"2"), None, bytearray(b"3"), b"4"])
+    assert [value for batch in batches for _, value in records(batch)] == [b"1", b"2", None, b"3", b"4"]
+
+
+def test_bytes_that_nobody_encoded_have_the_same_bound():
+    with pytest.raises(RecordTooLargeError, match="more than record_bytes_max = 100"):
+        list(bare(bytes_max=100)([b"1", b"x" * 100]))
+
+
+def test_what_is_not_like_bytes_is_refused_where_it_is_packed():
+    with pytest.raises(TypeError):
+        list(bare()([b"1", "text"]))

@@ -99,3 +99,30 @@ async def test_the_first_error_of_concurrent_writes_ends_the_others():
         with pytest.raises(SinkError, match="partition 1"):
             await stage.ssc.await_termination(20)
     assert sink.cancelled == 2
+
+
+_order: list[tuple[str, int]] = []
+
+
+def noted(value: int) -> int:
+    _order.append(("computed", value // 2))
+    return value
+
+
+class Early(Recorder):
+    """Notes when partitions are written among the computing of others."""
+
+    writes_early = True
+
+    async def write(self, key: WriteKey, records: Any) -> None:
+        await super().write(key, records)
+        _order.append(("written", key.partition))
+
+
+async def test_a_sink_that_writes_early_gets_a_partition_while_others_are_computed():
+    _order.clear()
+    stage, sink = Stage([list(range(8))], partitions=4, parallelism=4), Early(concurrency_max=4)
+    stage.stream.map(noted).to(sink)
+    await stage.play(1)
+    assert sorted(sink.written) == [(n, [2 * n, 2 * n + 1]) for n in range(4)]
+    assert _order.index(("written", 0)) < _order.index(("computed", 3))

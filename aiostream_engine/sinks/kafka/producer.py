@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -100,6 +101,7 @@ class BatchProducer:
         self._transaction_timeout_s = transaction_timeout_s
         self._client: AIOKafkaProducer | None = None
         self._room = asyncio.Event()
+        self._doors: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
         self.statistics = ProducerStatistics()
 
     # -- life ----------------------------------------------------------------------------------
@@ -204,9 +206,12 @@ class BatchProducer:
         for position, batch in enumerate(batches):
             await self._wait_room(len(batch.content))
             try:
-                future = await client.send_batch(
-                    as_builder(client, batch), batch.topic, partition=batch.partition
-                )
+                # One at a time: the client wakes all who wait for a partition whenever it has room for one
+                # batch, and takes the time of each such turn off the time-out of all from the beginning.
+                async with self._doors[batch.topic, batch.partition]:
+                    future = await client.send_batch(
+                        as_builder(client, batch), batch.topic, partition=batch.partition
+                    )
             except (KafkaError, AssertionError) as error:
                 self._free(len(batch.content))
                 failed = [(rest, error) for rest in batches[position:]]

@@ -21,7 +21,8 @@ class ReadyBatch:
     """Takes the place of a BatchBuilder whose records are all there. Methods have its names."""
 
     def __init__(self, packed: PackedBatch) -> None:
-        self._buffer = bytearray(packed.content)
+        content = packed.content
+        self._buffer = content if type(content) is bytearray else bytearray(content)
         self._records = packed.records
 
     def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:

@@ -135,7 +135,9 @@ class KafkaSink(Sink):
                 raise OptionError(f"{what} is {number!r}: it must be at least 1")
         self.name = name or (f"kafka {topic}" if isinstance(topic, str) else "kafka")
         encode = EncodeRecord(topic, projection, key, value, headers, timestamp, record_bytes_max)
-        self.encoding = Encoding(encode, on_error, dead_letters)
+        # What is bytes already needs no step of its own; whoever packs it asks about the odd one.
+        bare = encode.keeps_bytes and OnError(on_error) is OnError.FAIL
+        self.encoding = None if bare else Encoding(encode, on_error, dead_letters)
         self._topic = topic if isinstance(topic, str) else None
         self._packing = {
             "batch_bytes": batch_bytes,
@@ -143,6 +145,7 @@ class KafkaSink(Sink):
             "transactional": transactional_id is not None,
             "partitioner": partitioner,
             "values_of": encode.values_of,
+            "encode": encode if bare else None,
         }
         self._pack: PackRecords | None = None
         self._topics = Topics(self.settings, create_partitions, create_replicas)
@@ -214,6 +217,7 @@ class _PlainKafkaSink(KafkaSink, PlainSink):
     """At least once."""
 
     concurrency_max = 8
+    writes_early = True
 
     async def write(self, key: WriteKey, records: Records) -> None:
         """Send one partition; returns when the broker has it."""

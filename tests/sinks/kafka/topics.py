@@ -48,7 +48,7 @@ async def committed(bootstrap: str, topic: str, count: int, partitions: int = 1)
 
 async def write(sink: KafkaSink, records: Iterable[Any], *, batch: int = 1) -> None:
     """Encode, pack and write records as a stream would do, without workers."""
-    encoded = [sink.encoding.encode(record) for record in records]
+    encoded = [sink.encoding.encode(record) for record in records] if sink.encoding else records
 
     async def chunks() -> AsyncIterator[list[Any]]:
         yield list(sink.packer()(iter(encoded)))
