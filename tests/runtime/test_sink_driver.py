@@ -115,8 +115,8 @@ class Early(Recorder):
     writes_early = True
 
     async def write(self, key: WriteKey, records: Any) -> None:
-        await super().write(key, records)
         _order.append(("written", key.partition))
+        await super().write(key, records)
 
 
 async def test_a_sink_that_writes_early_gets_a_partition_while_others_are_computed():
