@@ -34,6 +34,7 @@ from ...kafka.packing import PackedBatch
 from ...kafka.settings import KafkaSettings
 from ...observe.redaction import redact
 from .ready_batch import as_builder
+from .staging import loaded
 
 __all__ = ["BatchProducer", "ProducerStatistics"]
 
@@ -58,7 +59,7 @@ Failed = tuple[PackedBatch, BaseException]
 
 @dataclass(slots=True)
 class ProducerStatistics:
-    """Figures since start; ``bytes_in_flight`` is of now."""
+    """Figures since start; ``bytes_in_flight``, ``bytes_staged`` and ``bytes_spilled`` are of now."""
 
     batches: int = 0
     records: int = 0
@@ -67,6 +68,8 @@ class ProducerStatistics:
     batches_tried_again: int = 0
     transactions: int = 0
     transactions_aborted: int = 0
+    bytes_staged: int = 0
+    bytes_spilled: int = 0
 
 
 class BatchProducer:
@@ -206,13 +209,12 @@ class BatchProducer:
         for position, batch in enumerate(batches):
             await self._wait_room(len(batch.content))
             try:
+                builder = as_builder(client, await loaded(batch))
                 # One at a time: the client wakes all who wait for a partition whenever it has room for one
                 # batch, and takes the time of each such turn off the time-out of all from the beginning.
                 async with self._doors[batch.topic, batch.partition]:
-                    future = await client.send_batch(
-                        as_builder(client, batch), batch.topic, partition=batch.partition
-                    )
-            except (KafkaError, AssertionError) as error:
+                    future = await client.send_batch(builder, batch.topic, partition=batch.partition)
+            except (KafkaError, AssertionError, OSError) as error:
                 self._free(len(batch.content))
                 failed = [(rest, error) for rest in batches[position:]]
                 break
@@ -261,7 +263,7 @@ class BatchProducer:
             try:
                 await self._fill(batches, offsets)
                 break
-            except (KafkaError, TimeoutError, AssertionError) as error:
+            except (KafkaError, TimeoutError, AssertionError, OSError) as error:
                 attempts += 1
                 await self._abort_after(error, attempts)
         crash_point("before_end_of_transaction")

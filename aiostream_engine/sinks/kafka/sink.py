@@ -29,6 +29,7 @@ from ..base import (
 )
 from .mark import mark_of, offsets_of, read_mark
 from .producer import BatchProducer, ProducerStatistics
+from .staging import StagedOutput
 from .topics import Topics
 
 __all__ = ["KafkaSink"]
@@ -69,6 +70,8 @@ class KafkaSink(Sink):
     record_bytes_max: of one record; the topic's ``max.message.bytes`` must be above.
     batch_bytes: where a batch ends, before compression.
     in_flight_bytes_max: of batches that the broker has not acknowledged.
+    staged_bytes_max: of output held in memory until its transaction, beside that of two partitions being
+        staged; what comes above waits in a file in the directory for temporary files.
     delivery_timeout_s: within which a batch must be with the broker; 120, or 45 in transactions.
     create_partitions: make a missing topic with so many partitions; None refuses it.
     retry: of batches that the broker did not take; only these are sent again.
@@ -111,6 +114,7 @@ class KafkaSink(Sink):
         record_bytes_max: int = RECORD_BYTES_MAX,
         batch_bytes: int = 256 * 1024,
         in_flight_bytes_max: int = 64 * 1024 * 1024,
+        staged_bytes_max: int = 128 * 1024 * 1024,
         delivery_timeout_s: float | None = None,
         create_partitions: int | None = None,
         create_replicas: int = 1,
@@ -129,6 +133,7 @@ class KafkaSink(Sink):
             ("record_bytes_max", record_bytes_max),
             ("batch_bytes", batch_bytes),
             ("in_flight_bytes_max", in_flight_bytes_max),
+            ("staged_bytes_max", staged_bytes_max),
             ("create_partitions", 1 if create_partitions is None else create_partitions),
         ):
             if number < 1:
@@ -147,6 +152,7 @@ class KafkaSink(Sink):
             "values_of": encode.values_of,
             "encode": encode if bare else None,
         }
+        self._staged_bytes_max = staged_bytes_max
         self._pack: PackRecords | None = None
         self._topics = Topics(self.settings, create_partitions, create_replicas)
         self.transactional_id = transactional_id
@@ -227,7 +233,7 @@ class _PlainKafkaSink(KafkaSink, PlainSink):
 class _TransactionalKafkaSink(KafkaSink, CommitPointSink):
     """Decides about batches."""
 
-    concurrency_max = 8
+    concurrency_max = 2  # one is read while another is written to a file
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -236,26 +242,31 @@ class _TransactionalKafkaSink(KafkaSink, CommitPointSink):
         assert self.transactional_id is not None
         self._place = TopicPartition(self._mark_topic, 0)
         self.commit_point = f"Kafka's group {self.transactional_id!r} on {self._mark_topic}[0]"
-        self._staged: dict[int, dict[int, list[PackedBatch]]] = {}
+        self._staged = StagedOutput(self._staged_bytes_max)
 
     async def stage(self, key: WriteKey, records: Records) -> dict[str, int]:
         """Hold the packed batches of one partition until the transaction."""
         batches = await self._packed(records)
-        self._staged.setdefault(key.batch_id, {})[key.partition] = batches
+        await self._staged.add(key.batch_id, key.partition, batches)
         return {"records": sum(batch.records for batch in batches)}
 
     async def commit_batch(self, commit: BatchCommit, tokens: Sequence[Any]) -> None:
         """Send what was staged, and the offsets with the mark, in one transaction."""
-        parts = self._staged.pop(commit.batch_id, {})
-        batches = [batch for number in sorted(parts) for batch in parts[number]]
+        batches = self._staged.take(commit.batch_id)
         await self.producer.transact(batches, offsets_of(commit, self._place))
 
+    def statistics(self) -> ProducerStatistics:
+        """Figures since start, and what is staged now."""
+        found = super().statistics()
+        found.bytes_staged, found.bytes_spilled = self._staged.bytes_held, self._staged.bytes_spilled
+        return found
+
     async def commit(self, batch_id: int, time: Any, tokens: Sequence[Any]) -> None:
-        self._staged.pop(batch_id, None)
+        self._staged.drop(batch_id)
 
     async def abort(self, batch_id: int, tokens: Sequence[Any]) -> None:
         """Forget what was staged for the batch."""
-        self._staged.pop(batch_id, None)
+        self._staged.drop(batch_id)
 
     async def committed(self) -> BatchMark | None:
         assert self.transactional_id is not None

@@ -231,7 +231,7 @@ async def test_a_transaction_that_takes_too_long_is_aborted_and_tried_again(
 
         monkeypatch.setattr(sink.producer, "_send_once", slow)
         records = [sink.encoding.encode((b"k", b"%d" % number)) for number in range(3)]
-        sink._staged[1] = {0: list(sink.packer()(iter(records)))}
+        await sink._staged.add(1, 0, list(sink.packer()(iter(records))))
         await sink.commit_batch(BatchCommit(1, BatchTime(1000), {}), [{"records": 3}])
         assert sink.statistics().transactions_aborted == 1
     assert [one.value for one in await committed(kafka.bootstrap, topic, 3)] == [b"0", b"1", b"2"]
