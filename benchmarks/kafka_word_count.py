@@ -16,6 +16,7 @@ from common.kafka_topic import broker_with_topics
 from common.kafka_words import PARTITIONS, fill_words
 
 RUNNER = "common/kafka_word_count_run.py"
+AGE_RUNNER = "common/kafka_word_latency_run.py"
 # Of the version before Spark's own, as long as that is the newest one in Maven's central repository.
 SPARK_PACKAGE = ("org.apache.spark", "spark-sql-kafka-0-10_2.13", "4.2.0")
 FEWER = {"quix": 10, "faust": 50}  # so many times fewer records for the slow
@@ -88,6 +89,17 @@ def setting(options: Options) -> tuple[Sequence[Contender], Any]:
         peer("quix", "Quix Streams", "quix", given("words-quix"), digests["words-quix"]),
         peer("faust", "Faust", "faust", given("words-faust"), digests["words-faust"]),
     ]
+    contenders += [
+        Contender(
+            f"age-{interval_ms}",
+            f"aiostream_engine, interval of {interval_ms} ms",
+            AGE_RUNNER,
+            None,
+            "engine",
+            {**ours, "once": False, "interval_s": interval_ms / 1000, "seconds": 3 if options.quick else 15},
+        )
+        for interval_ms in (20, 100)
+    ]
     jars = spark_jars()
     if jars:
         spark = {**given("words"), "jars": jars}
@@ -101,8 +113,18 @@ BENCHMARK = Benchmark(
     "Running counts of JSON words, topic to topic, 4 partitions",
     "from when a program is ready to begin to read a backlog until a consumer of committed records has read "
     "counts that add up to all records and are right. Programs write a count for each record; Spark writes "
-    "those that changed in a micro-batch. Broker and consumer share the two cores.",
-    (Metric("records_per_s", "count", "records/s", more_is_better=True),),
+    "those that changed in a micro-batch. Broker and consumer share the two cores. Ages: of one word "
+    "in 5 ms, from its sending until its count is read, at shares of the rate in the same row; what "
+    "sends the load has the cores with them too.",
+    (
+        Metric("records_per_s", "count", "records/s", more_is_better=True),
+        Metric("p50_25_ms", "p50 at 25 %", "ms"),
+        Metric("p99_25_ms", "p99 at 25 %", "ms"),
+        Metric("p50_50_ms", "p50 at 50 %", "ms"),
+        Metric("p99_50_ms", "p99 at 50 %", "ms"),
+        Metric("p50_75_ms", "p50 at 75 %", "ms"),
+        Metric("p99_75_ms", "p99 at 75 %", "ms"),
+    ),
     (
         Target("times Quix Streams", "engine", "records_per_s", 5.0, against="quix"),
         Target("times Faust", "engine", "records_per_s", 50.0, against="faust"),
