@@ -502,7 +502,6 @@ def failures(env: Any) -> Results:
             lambda: env.sc.parallelize([1]).cache().persist(env.module("").StorageLevel.DISK_ONLY),
             "storage level",
         ),
-        "no checkpoint directory": failure(env.sc.parallelize([1]).checkpoint, "Checkpoint directory"),
         "countApproxDistinct": outcome(lambda: rdd.countApproxDistinct(0.00001)),
         "pipe with a check": failure(lambda: rdd.pipe("false", checkCode=True).collect(), "error code 1"),
         "pipe without": rdd.pipe("false").collect(),
