@@ -123,21 +123,14 @@ class KafkaSink(Sink):
         **options: Any,
     ) -> None:
         self.settings = KafkaSettings.of(bootstrap, **options)
-        if compression not in CODECS:
-            raise OptionError(f"compression {compression!r} is not known: use gzip, snappy, lz4 or zstd")
-        if (dead_letters is not None) != (OnError(on_error) is OnError.DEAD_LETTER):
-            raise OptionError("on_error='dead-letter' and dead_letters=, the sink for them, belong together")
-        if projection not in ("pair", "value") and not callable(projection):
-            raise OptionError(f"projection {projection!r} is not known: use 'pair', 'value' or a function")
-        for what, number in (
-            ("record_bytes_max", record_bytes_max),
-            ("batch_bytes", batch_bytes),
-            ("in_flight_bytes_max", in_flight_bytes_max),
-            ("staged_bytes_max", staged_bytes_max),
-            ("create_partitions", 1 if create_partitions is None else create_partitions),
-        ):
-            if number < 1:
-                raise OptionError(f"{what} is {number!r}: it must be at least 1")
+        _check_choices(compression, projection, OnError(on_error), dead_letters)
+        _check_positive(
+            record_bytes_max=record_bytes_max,
+            batch_bytes=batch_bytes,
+            in_flight_bytes_max=in_flight_bytes_max,
+            staged_bytes_max=staged_bytes_max,
+            create_partitions=1 if create_partitions is None else create_partitions,
+        )
         self.name = name or (f"kafka {topic}" if isinstance(topic, str) else "kafka")
         encode = EncodeRecord(topic, projection, key, value, headers, timestamp, record_bytes_max)
         # What is bytes already needs no step of its own; whoever packs it asks about the odd one.
@@ -217,6 +210,23 @@ class KafkaSink(Sink):
         left = [record for batch in unknown for record in batch.content]
         late = await asyncio.to_thread(lambda: list(pack(left)))
         return [batch for batch in found if batch.partition >= 0] + late
+
+
+def _check_choices(
+    compression: str | None, projection: Projection, on_error: OnError, dead_letters: Sink | None
+) -> None:
+    if compression not in CODECS:
+        raise OptionError(f"compression {compression!r} is not known: use gzip, snappy, lz4 or zstd")
+    if (dead_letters is not None) != (on_error is OnError.DEAD_LETTER):
+        raise OptionError("on_error='dead-letter' and dead_letters=, the sink for them, belong together")
+    if projection not in ("pair", "value") and not callable(projection):
+        raise OptionError(f"projection {projection!r} is not known: use 'pair', 'value' or a function")
+
+
+def _check_positive(**options: int) -> None:
+    for name, number in options.items():
+        if number < 1:
+            raise OptionError(f"{name} is {number!r}: it must be at least 1")
 
 
 class _PlainKafkaSink(KafkaSink, PlainSink):
