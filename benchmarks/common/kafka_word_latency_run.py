@@ -100,8 +100,10 @@ def main() -> None:
     target = f"max-{mark}"
     with run(given["topic"], target):
         started = stopwatch()
-        digest = asyncio.run(read_counts(given["bootstrap"], target, given["records"], given["timeout_s"]))
-        rate = given["records"] / (stopwatch() - started)
+        digest, ended = asyncio.run(
+            read_counts(given["bootstrap"], target, given["records"], given["timeout_s"])
+        )
+        rate = given["records"] / (ended - started)
     metrics = {"records_per_s": rate}
     for share in SHARES:
         topic, target = f"load-{mark}-{share}", f"aged-{mark}-{share}"

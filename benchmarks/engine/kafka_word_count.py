@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 from typing import Any
 
 from common.program import parameters
@@ -19,6 +20,11 @@ def count(word: str, _: int, total: Any) -> tuple[str, dict[str, Any]]:
     return word, {"word": word, "count": now}
 
 
+def add(word: str, number: int, total: Any) -> tuple[str, dict[str, Any]]:
+    total.update(total.get(0) + number)
+    return word, {"word": word, "count": total.get()}
+
+
 async def main() -> None:
     pace = ase.BackpressureConfig(enabled=False)
     checkpoint = f"{given['disk']}/checkpoint" if given["once"] else None
@@ -28,7 +34,11 @@ async def main() -> None:
         words = ssc.kafka_stream(
             given["bootstrap"], given["topic"], name="words", projection="value", value="json"
         )
-        counts = words.map(lambda entry: (entry["word"], 1)).map_with_state(count, name="counts")
+        pairs = words.map(lambda entry: (entry["word"], 1))
+        if given.get("changed"):
+            counts = pairs.reduce_by_key(operator.add).map_with_state(add, name="counts")
+        else:
+            counts = pairs.map_with_state(count, name="counts")
         counts.to(
             KafkaSink(
                 given["bootstrap"],
