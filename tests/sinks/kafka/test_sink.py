@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from pathlib import Path
 
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError, NotEnoughReplicasError
@@ -16,6 +17,7 @@ from aiostream_engine.sinks.kafka import KafkaSink, ready_batch
 from aiostream_engine.sinks.memory import ListSink
 from tests.sinks.kafka.topics import committed, opened, run, write
 
+TOOLS = Path(__file__).parents[2] / "kafka_tools"
 NOW_MS = int(time.time()) * 1000
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.timeout(60)]
@@ -60,6 +62,20 @@ async def test_keys_lie_where_other_clients_put_them_and_keep_their_order(kafka,
     for key in set(keys):
         mine = [json.loads(one.value) for one in found if one.key == key]
         assert mine == sorted(mine)
+
+
+async def test_keys_lie_where_the_java_producer_puts_them(kafka, make_topic):
+    topics = [await make_topic(kafka, partitions=7) for _ in range(2)]
+    await asyncio.to_thread(kafka.java, TOOLS / "Compacted.java", kafka.bootstrap, topics[0], 300, 1)
+    await run(
+        [[(f"k{number}", b"") for number in range(300)]], KafkaSink(kafka.bootstrap, topics[1], key="str")
+    )
+    theirs, ours = [
+        {one.key: one.partition for one in await committed(kafka.bootstrap, topic, 300, 7)}
+        for topic in topics
+    ]
+    assert len(theirs) == 300
+    assert ours == theirs
 
 
 async def test_records_without_a_key_fill_one_batch_after_the_other_on_all_partitions(kafka, make_topic):
