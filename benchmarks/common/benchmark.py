@@ -263,4 +263,9 @@ def _measurements(
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters without file names, which say where somebody's checkout lies."""
-    return {name: value for name, value in parameters.items() if name not in ("files", "directory", "facts")}
+    return {
+        name: value
+        for name, value in parameters.items()
+        if name not in ("files", "directory", "facts", "bootstrap")
+        and not (isinstance(value, str) and value.startswith("/"))
+    }
