@@ -313,10 +313,6 @@ def visited(call: Callable[[Iterator[Any]], Any], records: Iterable[Any]) -> Ite
     yield from ()
 
 
-def first_of(limit: int, records: Iterable[Any]) -> Iterable[Any]:
-    return itertools.islice(records, limit)
-
-
 def fresh(zero: Any, call: Callable[[Any, Any], Any], value: Any) -> Any:
     """The first combined value of a key, from a copy of the zero value."""
     return call(copy.deepcopy(zero), value)

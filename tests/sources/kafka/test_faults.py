@@ -22,7 +22,7 @@ from aiostream_engine.testing.kafka_broker import LocalKafka
 from tests.kafka_broker import MakeTopic, shared
 
 from .slow_proxy import SlowProxy
-from .streams import producer, send
+from .streams import Load, send
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.timeout(150)]
 
@@ -70,45 +70,6 @@ class Reading:
         assert set(self.counts) == values
         if self.once:
             assert set(self.counts.values()) == {1}
-
-
-class Load:
-    """Sends numbered values round the partitions until told to end; each is acknowledged once."""
-
-    def __init__(self, bootstrap: str, topic: str, partitions: int) -> None:
-        self._bootstrap, self._topic, self._partitions = bootstrap, topic, partitions
-        self._ended = False
-        self.sent = 0
-
-    @property
-    def values(self) -> set[bytes]:
-        return {b"%d" % n for n in range(self.sent)}
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Load]:
-        self._task = asyncio.ensure_future(self._send())
-        try:
-            yield self
-        finally:
-            await self.end()
-
-    async def end(self) -> None:
-        """Returns when all that was sent is acknowledged."""
-        self._ended = True
-        await self._task
-
-    async def _send(self) -> None:
-        options = {"enable_idempotence": True, "acks": "all", "request_timeout_ms": 60_000}
-        async with producer(self._bootstrap, **options) as made:
-            while not self._ended:
-                sent = [
-                    await made.send(self._topic, b"%d" % n, partition=n % self._partitions)
-                    for n in range(self.sent, self.sent + 20)
-                ]
-                for future in sent:
-                    await future
-                self.sent += len(sent)
-                await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("mode", LONG_MODES)

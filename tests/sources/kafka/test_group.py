@@ -27,7 +27,7 @@ from aiostream_engine.testing.kafka_broker import LocalKafka
 from aiostream_engine.types import Guarantee
 from tests.kafka_broker import MakeTopic
 
-from .streams import producer, send
+from .streams import Load, send
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -88,40 +88,6 @@ def all_of(*members: Member) -> Counter[Where]:
     return Counter(where for one in members for batch in one.batches for where in batch)
 
 
-class Load:
-    """Sends numbered values round the partitions until told to end."""
-
-    def __init__(self, kafka: LocalKafka, topic: str, partitions: int) -> None:
-        self._kafka, self._topic, self._partitions = kafka, topic, partitions
-        self._ended = False
-        self.sent = 0
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Load]:
-        self._task = asyncio.ensure_future(self._send())
-        try:
-            yield self
-        finally:
-            await self.end()
-
-    async def end(self) -> None:
-        """Returns when all that was sent is acknowledged and counted."""
-        self._ended = True
-        await self._task
-
-    async def _send(self) -> None:
-        async with producer(self._kafka.bootstrap) as made:
-            while not self._ended:
-                sent = [
-                    await made.send(self._topic, b"%d" % n, partition=n % self._partitions)
-                    for n in range(self.sent, self.sent + 40)
-                ]
-                for future in sent:
-                    await future
-                self.sent += len(sent)
-                await asyncio.sleep(0.02)
-
-
 @pytest.mark.both_loops
 async def test_members_share_the_partitions_and_lose_nothing_as_they_come_and_go(
     kafka: LocalKafka, make_topic: MakeTopic, unique_name: UniqueName
@@ -129,7 +95,7 @@ async def test_members_share_the_partitions_and_lose_nothing_as_they_come_and_go
     """E14"""
     topic, group = await make_topic(kafka, partitions=4), unique_name("group")
     first, second = Member(kafka, topic, group), Member(kafka, topic, group)
-    async with Load(kafka, topic, 4).running() as load, first.running():
+    async with Load(kafka.bootstrap, topic, 4).running() as load, first.running():
         await until(lambda: len(first.places) == 4 and first.batches)
         async with second.running():
             await until(lambda: len(first.places) == len(second.places) == 2)
@@ -185,7 +151,7 @@ async def test_what_a_killed_member_had_not_committed_is_read_again_by_the_other
     )
     assert process.stdout is not None
     try:
-        async with Load(kafka, topic, 2).running() as load, survivor.running():
+        async with Load(kafka.bootstrap, topic, 2).running() as load, survivor.running():
             seen = [
                 json.loads(await asyncio.wait_for(process.stdout.readline(), DEADLINE_S)) for _ in range(10)
             ]
