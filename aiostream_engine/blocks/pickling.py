@@ -26,7 +26,6 @@ def dumps(value: Any) -> bytes:
 
 
 def _by_value(value: Any) -> bytes:
-    import cloudpickle
+    from .by_value import dumps_by_value
 
-    payload: bytes = cloudpickle.dumps(value, protocol=PROTOCOL)
-    return payload
+    return dumps_by_value(value)

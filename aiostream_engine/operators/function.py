@@ -9,8 +9,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import cloudpickle
-
+from ..blocks.by_value import dumps_by_value
 from ..errors import UnpicklableError
 
 __all__ = ["Fn", "bound", "describe_callable", "is_coroutine_function"]
@@ -101,8 +100,7 @@ def describe_callable(call: Callable[..., Any]) -> str:
 
 def _dumps(call: Callable[..., Any], step: str) -> bytes:
     try:
-        payload: bytes = cloudpickle.dumps(call, protocol=5)
-        return payload
+        return dumps_by_value(call)
     except Exception as error:
         culprit = next(_captured_culprits(call), "")
         raise UnpicklableError(
@@ -120,6 +118,6 @@ def _captured_culprits(call: Callable[..., Any]) -> Iterator[str]:
     for kind, names in (("captured variable", captured.nonlocals), ("global", captured.globals)):
         for name, value in names.items():
             try:
-                cloudpickle.dumps(value, protocol=5)
+                dumps_by_value(value)
             except Exception:
                 yield f" because of its {kind} {name!r} ({type(value).__name__})"

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import cloudpickle
-
+from ..blocks.by_value import dumps_by_value
 from ..errors import UnpicklableError
 from ..executors.base import Program
 from ..executors.stage import StageProgram
@@ -63,7 +62,7 @@ class ProgramCache:
     def _make(self, structure: Structure, terminal: Terminal, step: str) -> Program:
         structure, terminal = self.optimised(structure, terminal)
         try:
-            payload = cloudpickle.dumps(StageProgram(structure, terminal, step), protocol=5)
+            payload = dumps_by_value(StageProgram(structure, terminal, step))
         except Exception as error:
             raise UnpicklableError(f"step {step!r} cannot be sent to a worker: {error}") from error
         return Program(hashlib.blake2b(payload, digest_size=16).hexdigest(), payload, step)

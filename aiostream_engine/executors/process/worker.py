@@ -64,7 +64,7 @@ def main() -> NoReturn:
     faulthandler.enable()
     _volunteer_for_oom()
     # Almost every program is a cloudpickle; loading it now keeps the first batch quick.
-    importlib.import_module("cloudpickle")
+    importlib.import_module("aiostream_engine.blocks.by_value")
     if "AIOSTREAM_ENGINE_MODULE_ALIAS" in os.environ:  # the driver lets ``import pyspark`` give its layer
         importlib.import_module("aiostream_engine.compat.alias").install_from_environment()
     gc.freeze()
