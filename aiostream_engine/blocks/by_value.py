@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections import ChainMap
 from types import CodeType
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle
 
@@ -47,6 +47,6 @@ def _reduce_code(code: CodeType) -> Any:
 
 
 class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
-    dispatch_table = ChainMap(
+    dispatch_table: ClassVar[ChainMap[type, Any]] = ChainMap(
         {CodeType: _reduce_code, _Named: _reduce_named}, cloudpickle.CloudPickler.dispatch_table
     )
