@@ -7,8 +7,9 @@ they touch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .exports import lazy_exports
 
 __version__ = "0.1.0.dev0"
 
@@ -64,16 +65,4 @@ _ROOM_OF = {
 }
 
 __all__ = sorted(_ROOM_OF)
-
-
-def __getattr__(name: str) -> Any:
-    room = _ROOM_OF.get(name)
-    if room is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{room}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_ROOM_OF])
+__getattr__, __dir__ = lazy_exports(globals(), _ROOM_OF)

@@ -6,8 +6,9 @@ worker which needs one class does not load the whole layer.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ...exports import lazy_exports
 
 if TYPE_CHECKING:
     from .accumulators import Accumulator as Accumulator
@@ -39,16 +40,4 @@ _MODULE_OF = {
 }
 
 __all__ = sorted([*_MODULE_OF, "__version__"])
-
-
-def __getattr__(name: str) -> Any:
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{module}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULE_OF])
+__getattr__, __dir__ = lazy_exports(globals(), _MODULE_OF)
