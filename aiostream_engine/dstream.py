@@ -15,8 +15,8 @@ from .operators import kernels
 from .operators.function import Fn, describe_callable
 from .operators.kernels import kernel
 from .operators.partitioners import Partitioner
+from .operators.structure import ErrorPolicy, error_policy, refuse_policy
 from .plan.graph import SideStream, StreamNode, TransformStream
-from .rdd import error_policy
 from .rdd_actions import as_fn
 from .runtime.async_steps import AsyncStep
 from .types import BatchTime, OnError, StorageLevel
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from .rdd import RDD
 
 __all__ = ["DStream"]
+
+NO_PARTITION_POLICY = (
+    "it sees a whole partition, and which records share one with a bad record is an accident of how the "
+    "batch was cut. Handle the error in the function, record by record, or let a map() or flat_map() with "
+    "on_error= do what may fail"
+)
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -97,14 +103,17 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
         self, method: str, f: Callable[..., Any] | Fn, name: str | None, on_error: OnError | str, retries: int
     ) -> DStream[Any]:
         fn = as_fn(f, name or method)
-        error_policy(on_error, retries)  # refuse bad options here, not in the first batch
+        policy = error_policy(on_error, retries)  # refuse bad options here, not in the first batch
         label = self.context._step_name(name or f"{method}({describe_callable(fn.call)})")
 
         def build(rdd: RDD[Any]) -> Any:
             return getattr(rdd, method)(fn, name=label, on_error=on_error, retries=retries)
 
-        stream = self._apply(build, label, [fn])
-        if OnError(on_error) is OnError.DEAD_LETTER:
+        return self._with_policy(self._apply(build, label, [fn]), policy)
+
+    def _with_policy(self, stream: DStream[Any], policy: ErrorPolicy | None) -> DStream[Any]:
+        """``stream``, whose dead letters somebody has to read if it has some."""
+        if policy is not None and policy.gives_dead_letters:
             self.context._expect_dead_letters(stream.node)
         return stream
 
@@ -178,22 +187,43 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
     # -- partition by partition ----------------------------------------------------------------
 
     def map_partitions(
-        self, f: Callable[[Iterator[T]], Iterable[U]] | Fn, *, name: str | None = None
+        self,
+        f: Callable[[Iterator[T]], Iterable[U]] | Fn,
+        *,
+        name: str | None = None,
+        on_error: OnError | str = OnError.FAIL,
     ) -> DStream[U]:
-        """``f(iterator)`` of each partition, also of empty ones (row TR-2)."""
+        """``f(iterator)`` of each partition, also of empty ones (row TR-2).
+
+        on_error: ``fail`` only, as in :meth:`map_partitions_with_index` and :meth:`map_batches`; raises
+        OptionError for any other.
+        """
+        refuse_policy("map_partitions", on_error, NO_PARTITION_POLICY)
         fn = as_fn(f, name or "map_partitions")
         return self._apply(lambda rdd: rdd.map_partitions(fn, name=name), name or "map_partitions", [fn])
 
     def map_partitions_with_index(
-        self, f: Callable[[int, Iterator[T]], Iterable[U]] | Fn, *, name: str | None = None
+        self,
+        f: Callable[[int, Iterator[T]], Iterable[U]] | Fn,
+        *,
+        name: str | None = None,
+        on_error: OnError | str = OnError.FAIL,
     ) -> DStream[U]:
         """``f(index, iterator)`` of each partition."""
+        refuse_policy("map_partitions_with_index", on_error, NO_PARTITION_POLICY)
         step = name or "map_partitions_with_index"
         fn = as_fn(f, step)
         return self._apply(lambda rdd: rdd.map_partitions_with_index(fn, name=name), step, [fn])
 
-    def map_batches(self, f: Callable[[list[T]], Iterable[U]] | Fn, *, name: str | None = None) -> DStream[U]:
+    def map_batches(
+        self,
+        f: Callable[[list[T]], Iterable[U]] | Fn,
+        *,
+        name: str | None = None,
+        on_error: OnError | str = OnError.FAIL,
+    ) -> DStream[U]:
         """``f(list)``: a whole partition in, a whole partition out."""
+        refuse_policy("map_batches", on_error, NO_PARTITION_POLICY)
         fn = as_fn(f, name or "map_batches")
         return self._apply(lambda rdd: rdd.map_batches(fn, name=name), name or "map_batches", [fn])
 
@@ -218,8 +248,24 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
 
         return self._transform(build, "count", opaque=True)
 
-    def reduce(self, f: Callable[[T, T], T] | Fn, *, name: str | None = None) -> DStream[T]:
-        """One record a batch; nothing for an empty batch (row TR-8). ``f`` is associative and commutative."""
+    def reduce(
+        self,
+        f: Callable[[T, T], T] | Fn,
+        *,
+        name: str | None = None,
+        on_error: OnError | str = OnError.FAIL,
+    ) -> DStream[T]:
+        """One record a batch; nothing for an empty batch (row TR-8). ``f`` is associative and commutative.
+
+        on_error: ``fail`` only; raises OptionError for any other.
+        """
+        refuse_policy(
+            "reduce",
+            on_error,
+            "what could be given up is the whole batch, since which of two records is the bad one cannot be "
+            "told. Check the records in a map() or filter() with on_error= before it, or use "
+            "reduce_by_key(), whose unit is the key",
+        )
         fn = as_fn(f, name or "reduce")
         pair, step = kernel(kernels.pair_none_with), name or "reduce"
         return self._apply(
@@ -284,15 +330,25 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
         *,
         name: str | None = None,
         partitioner: Partitioner | None = None,
+        on_error: OnError | str = OnError.FAIL,
+        retries: int = 0,
     ) -> DStream[Any]:
-        """Values of a key reduced within each batch, combined before the shuffle (row PR-2)."""
+        """Values of a key reduced within each batch, combined before the shuffle (row PR-2).
+
+        on_error, retries: about a key whose values cannot be reduced: it has no result in the batch, and its
+        dead letter has the record ``(key, [values])``. Which keys these are depends neither on the order of
+        values nor on the number of partitions, if ``f`` is associative and commutative also in that it
+        raises. With a policy the values go through the shuffle one by one.
+        """
         step = name or "reduce_by_key"
-        fn = as_fn(f, step)
+        fn, policy = as_fn(f, step), error_policy(on_error, retries)
 
         def build(rdd: RDD[Any]) -> Any:
-            return rdd.reduce_by_key(fn, partitions, name=step, partitioner=partitioner)
+            return rdd.reduce_by_key(
+                fn, partitions, name=step, partitioner=partitioner, on_error=on_error, retries=retries
+            )
 
-        return self._apply(build, step, [fn])
+        return self._with_policy(self._apply(build, step, [fn]), policy)
 
     def group_by_key(
         self,
@@ -314,15 +370,22 @@ class DStream(Outputs, WindowsAndState, Generic[T]):
         *,
         map_side: bool = True,
         name: str | None = None,
+        on_error: OnError | str = OnError.FAIL,
+        retries: int = 0,
     ) -> DStream[Any]:
-        """One combined value a key of each batch (row PR-3)."""
+        """One combined value a key of each batch (row PR-3).
+
+        on_error, retries: by key, as in :meth:`reduce_by_key`; with these ``merge_combiners`` is not called.
+        """
         step = name or "combine_by_key"
         fns = [as_fn(f, step) for f in (create, merge_value, merge_combiners)]
+        policy = error_policy(on_error, retries)
+        options: dict[str, Any] = {"map_side": map_side, "on_error": on_error, "retries": retries}
 
         def build(rdd: RDD[Any]) -> Any:
-            return rdd.combine_by_key(fns[0], fns[1], fns[2], partitions, map_side=map_side, name=step)
+            return rdd.combine_by_key(fns[0], fns[1], fns[2], partitions, name=step, **options)
 
-        return self._apply(build, step, fns)
+        return self._with_policy(self._apply(build, step, fns), policy)
 
     def partition_by(
         self, partitions: int | None = None, partition_function: Callable[[Any], int] | None = None

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 from .config import RetryPolicy
 from .errors import OptionError
 from .operators.function import describe_callable, is_coroutine_function
+from .operators.structure import error_policy
 from .plan.graph import StreamNode
-from .rdd import error_policy
 from .rdd_actions import as_fn
 from .runtime.machine import Batch
 from .runtime.sink_driver import SinkDriver

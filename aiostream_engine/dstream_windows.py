@@ -11,9 +11,11 @@ from .operators import kernels
 from .operators.function import Fn
 from .operators.kernels import kernel
 from .operators.partitioners import HashPartitioner, Partitioner
+from .operators.structure import refuse_policy
 from .plan.graph import InverseWindowStream, SnapshotStream, StateStream, StreamNode, WindowStream
 from .rdd_actions import as_fn
 from .state.specs import FilteredInverseWindow, InverseWindow, MapWithState, UpdateState
+from .types import OnError
 from .windows.intervals import check_window, milliseconds
 
 if TYPE_CHECKING:
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
     from .state.handle import State
 
 __all__ = ["WindowsAndState"]
+
+NO_WINDOW_POLICY = (
+    "what was given up when it came would still be taken back when it leaves, or be given up again with each "
+    "slide. Check the records in a map() or filter() with on_error= before it, or reduce each batch with "
+    "reduce_by_key(..., on_error=...) and window what that gives"
+)
 
 
 class WindowsAndState:
@@ -76,8 +84,13 @@ class WindowsAndState:
         inverse: Callable[[Any, Any], Any] | None = None,
         *,
         name: str | None = None,
+        on_error: OnError | str = OnError.FAIL,
     ) -> DStream[Any]:
-        """One record a window; nothing for an empty one. With ``inverse`` in constant time (WIN-8, WIN-9)."""
+        """One record a window; nothing for an empty one. With ``inverse`` in constant time (WIN-8, WIN-9).
+
+        on_error: ``fail`` only; raises OptionError for any other.
+        """
+        refuse_policy("reduce_by_window", on_error, NO_WINDOW_POLICY)
         if inverse is None:
             return self.reduce(f).window(window_s, slide_s, name=name).reduce(f)
         keyed = self.map(kernel(kernels.pair_none_with))
@@ -132,6 +145,7 @@ class WindowsAndState:
         *,
         filter_function: Callable[[Any], Any] | Fn | None = None,
         name: str | None = None,
+        on_error: OnError | str = OnError.FAIL,
     ) -> DStream[Any]:
         """Values of a key reduced over the window (rows WIN-13 … WIN-19).
 
@@ -139,7 +153,9 @@ class WindowsAndState:
         the batches that enter and leave, without it the reduced batches of the whole window.
         filter_function: true of the pairs ``(key, value)`` to give, on both paths. With an inverse, keys
         that left the window stay for ever with a neutral value, unless it refuses that.
+        on_error: ``fail`` only; raises OptionError for any other.
         """
+        refuse_policy("reduce_by_key_and_window", on_error, NO_WINDOW_POLICY)
         window, slide = check_window(
             window_s or 0, slide_s, self.node.slide_ms, what="reduce_by_key_and_window"
         )

@@ -16,7 +16,7 @@ from .operators import kernels
 from .operators.function import Fn, describe_callable
 from .operators.kernels import kernel
 from .operators.partitioners import RangePartitioner, RoundRobin
-from .operators.structure import ErrorPolicy, PartitionOp, RecordOp, ToValue
+from .operators.structure import PartitionOp, RecordOp, ToValue, error_policy
 from .plan.nodes import Cartesian, Coalesced, Deferred, Exchange, Narrow, Node, Side, Source, Zipped
 from .rdd_actions import Actions, _decoded, as_fn
 from .rdd_pairs import PairOperations, exchanged
@@ -26,26 +26,12 @@ from .types import BlockRef, OnError, StorageLevel
 if TYPE_CHECKING:
     from .engine import EngineContext
 
-__all__ = ["RDD", "error_policy"]
+__all__ = ["RDD"]
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 _SORT_SAMPLE_PER_PARTITION = 60
-
-
-def error_policy(on_error: OnError | str, retries: int) -> ErrorPolicy | None:
-    """The policy of a step; None for plain failing, which costs nothing. Raises OptionError."""
-    if retries < 0:
-        raise OptionError(f"retries is {retries}: it must be at least 0")
-    try:
-        decision = OnError(on_error)
-    except ValueError:
-        known = ", ".join(repr(item.value) for item in OnError)
-        raise OptionError(f"on_error is {on_error!r}: use one of {known}") from None
-    if decision is OnError.FAIL and retries == 0:
-        return None
-    return ErrorPolicy(decision, retries + 1)
 
 
 class RDD(Actions, PairOperations, Generic[T]):

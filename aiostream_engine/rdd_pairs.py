@@ -10,9 +10,10 @@ from .operators import kernels
 from .operators.function import Fn
 from .operators.kernels import kernel
 from .operators.partitioners import FunctionPartitioner, HashPartitioner, Partitioner
-from .operators.structure import Combiner, PartitionOp
+from .operators.structure import Combiner, PartitionOp, RecordOp, error_policy
 from .plan.nodes import Exchange, Node, Zipped
 from .rdd_actions import as_fn
+from .types import OnError
 
 if TYPE_CHECKING:
     from .engine import EngineContext
@@ -43,6 +44,7 @@ class PairOperations:
 
         def _record(self, kind: str, function: Any, name: str | None) -> RDD[Any]: ...
         def _partition_op(self, op: PartitionOp, *, keeps_partitioner: bool = False) -> RDD[Any]: ...
+        def _narrow(self, op: RecordOp, name: str, keeps_partitioner: bool) -> RDD[Any]: ...
         def _with(self, node: Node) -> RDD[Any]: ...
         def map_values(self, f: Callable[[Any], Any]) -> RDD[Any]: ...
 
@@ -65,12 +67,24 @@ class PairOperations:
         map_side: bool = True,
         name: str | None = None,
         partitioner: Partitioner | None = None,
+        on_error: OnError | str = OnError.FAIL,
+        retries: int = 0,
     ) -> RDD[Any]:
-        """One combined value a key (rows PR-2, PR-3). ``create`` None takes the first value as it is."""
+        """One combined value a key (rows PR-2, PR-3). ``create`` None takes the first value as it is.
+
+        on_error, retries: about a key whose values cannot be combined; it is given up with all of them, and
+        the record of its dead letter is ``(key, [values])``. With a policy each value goes through the
+        shuffle by itself, and the values of one key have to fit in memory.
+        """
         step = name or "combine_by_key"
         target = partitioner or self._partitioner(partitions)
         created = None if create is None else as_fn(create, step)
         merge = as_fn(merge_value, step)
+        policy = error_policy(on_error, retries)
+        if policy is not None:
+            groups = self.group_by_key(name=step, partitioner=target)
+            combine = RecordOp("map", step, kernel(kernels.combined_values, created, merge), policy)
+            return groups._narrow(combine, step, keeps_partitioner=True)
         if self.node.partitioner == target:
             return self._partition_op(
                 PartitionOp(step, kernel(kernels.combine_locally, created, merge)), keeps_partitioner=True
@@ -85,16 +99,30 @@ class PairOperations:
         *,
         name: str | None = None,
         partitioner: Partitioner | None = None,
+        on_error: OnError | str = OnError.FAIL,
+        retries: int = 0,
     ) -> RDD[Any]:
-        """Values of a key reduced by an associative and commutative function, combined before the shuffle."""
-        fn = as_fn(f, name or "reduce_by_key")
+        """Values of a key reduced by an associative and commutative function, combined before the shuffle.
+
+        on_error, retries: by key, as in :meth:`combine_by_key`.
+        """
+        step = name or "reduce_by_key"
+        fn = as_fn(f, step)
         return self.combine_by_key(
-            None, fn, fn, partitions, name=name or "reduce_by_key", partitioner=partitioner
+            None, fn, fn, partitions, name=step, partitioner=partitioner, on_error=on_error, retries=retries
         )
 
-    def fold_by_key(self, zero: Any, f: Callable[[Any, Any], Any], partitions: int | None = None) -> RDD[Any]:
+    def fold_by_key(
+        self,
+        zero: Any,
+        f: Callable[[Any, Any], Any],
+        partitions: int | None = None,
+        *,
+        on_error: OnError | str = OnError.FAIL,
+        retries: int = 0,
+    ) -> RDD[Any]:
         """:meth:`reduce_by_key` from a zero value, a fresh copy for each key and partition."""
-        return self.aggregate_by_key(zero, f, f, partitions)
+        return self.aggregate_by_key(zero, f, f, partitions, on_error=on_error, retries=retries)
 
     def aggregate_by_key(
         self,
@@ -102,11 +130,20 @@ class PairOperations:
         seq_op: Callable[[Any, Any], Any],
         comb_op: Callable[[Any, Any], Any],
         partitions: int | None = None,
+        *,
+        on_error: OnError | str = OnError.FAIL,
+        retries: int = 0,
     ) -> RDD[Any]:
-        """Values of a key added to a value of another type, then those to each other."""
-        fn = as_fn(seq_op, "aggregate_by_key")
+        """Values of a key added to a value of another type, then those to each other.
+
+        on_error, retries: by key, as in :meth:`combine_by_key`; with these ``comb_op`` is not called.
+        """
+        step = "aggregate_by_key"
+        fn = as_fn(seq_op, step)
         create = kernel(kernels.created_from_zero, dumps(zero), fn)
-        return self.combine_by_key(create, fn, comb_op, partitions, name="aggregate_by_key")
+        return self.combine_by_key(
+            create, fn, comb_op, partitions, name=step, on_error=on_error, retries=retries
+        )
 
     def group_by_key(
         self,

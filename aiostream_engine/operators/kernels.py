@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import BadKeyError
+from .copies import own_copy
 from .function import Fn, bound
 from .hashing import bounded
 
@@ -135,6 +136,20 @@ def combine_locally(
         else:
             acc[key] = create(value) if create else value
     return acc.items()
+
+
+def combined_values(
+    create: Callable[[Any], Any] | None,
+    merge: Callable[[Any, Any], Any],
+    group: tuple[Any, Sequence[Any]],
+) -> tuple[Any, Any]:
+    """All values of a key as one; a first value to which ``merge`` adds in place stays as it is."""
+    key, values = group
+    rest = iter(values)
+    first = next(rest)
+    # If it fails later on, the values are all that there is of the key.
+    combined = create(first) if create else own_copy(first)
+    return key, functools.reduce(merge, rest, combined)
 
 
 def pipe(command: tuple[str, ...], records: Iterable[Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import OptionError
 from ..types import OnError
 from .function import Fn
 from .partitioners import Partitioner
@@ -35,6 +36,8 @@ __all__ = [
     "ToValue",
     "Words",
     "children_of",
+    "error_policy",
+    "refuse_policy",
     "walk",
 ]
 
@@ -45,6 +48,32 @@ class ErrorPolicy:
 
     on_error: OnError = OnError.FAIL
     attempts: int = 1
+
+    @property
+    def gives_dead_letters(self) -> bool:
+        """True when records that were given up go to the dead letters of the step."""
+        return self.on_error is OnError.DEAD_LETTER
+
+
+def error_policy(on_error: OnError | str, retries: int = 0) -> ErrorPolicy | None:
+    """The policy of a step; None for plain failing, which costs nothing. Raises OptionError."""
+    if retries < 0:
+        raise OptionError(f"retries is {retries}: it must be at least 0")
+    try:
+        decision = OnError(on_error)
+    except ValueError:
+        known = ", ".join(repr(item.value) for item in OnError)
+        raise OptionError(f"on_error is {on_error!r}: use one of {known}") from None
+    if decision is OnError.FAIL and retries == 0:
+        return None
+    return ErrorPolicy(decision, retries + 1)
+
+
+def refuse_policy(step: str, on_error: OnError | str, why: str) -> None:
+    """Raise OptionError unless the step is to fail: it has no unit that could be given up alone."""
+    policy = error_policy(on_error)
+    if policy is not None:
+        raise OptionError(f"{step} cannot have on_error={policy.on_error.value!r}: {why}")
 
 
 @dataclass(frozen=True, slots=True)
