@@ -19,7 +19,7 @@ from ...types import BatchTime
 from ..base import BatchInput, SourceContext
 from ..receiver import cancel_and_wait
 from .assignment import Assignment
-from .group_membership import GroupEvents, GroupMembership, GroupTimes
+from .group_membership import AssignmentProtocol, GroupEvents, GroupMembership, GroupTimes
 from .lane import EARLIEST
 from .partition_queue import Place
 from .source import KafkaSource
@@ -50,8 +50,12 @@ class GroupKafkaSource(KafkaSource):
     start: where to begin with partitions that the group has no offset of: ``earliest``, ``latest``, a
         datetime or a mapping. Partitions that appear later are read from their first record (E19).
     instance_id: makes the membership static: a restart within ``times.session_s`` moves no partitions.
-    assignors: ``sticky``, ``range``, ``roundrobin``; the group uses one that all its members offer. All are
-        of the eager protocol: aiokafka has no cooperative one.
+        An older stream with the same one stops with FencedError.
+    assignment: ``cooperative`` (KIP-429): at a rebalance only partitions that another is to get are asked
+        back, the others are read on; all members must offer ``cooperative-sticky``. ``eager``: all are
+        asked back.
+    assignors: for an eager member, those of ``sticky``, ``range``, ``roundrobin`` and ``cooperative-sticky``
+        to offer, default the first three; the group uses one that all its members offer.
     times: how patient the group is.
     options: those of :class:`KafkaSource` but ``stop``, ``partitions`` and ``pattern``.
 
@@ -68,7 +72,8 @@ class GroupKafkaSource(KafkaSource):
         group: str,
         start: Any = "earliest",
         instance_id: str | None = None,
-        assignors: Sequence[str] = ("sticky", "range", "roundrobin"),
+        assignment: AssignmentProtocol = "cooperative",
+        assignors: Sequence[str] | None = None,
         times: GroupTimes | None = None,
         **options: Any,
     ) -> None:
@@ -95,15 +100,16 @@ class GroupKafkaSource(KafkaSource):
             self.settings,
             group,
             self.subscription,
-            GroupEvents(self._give_back, self._take_over, self._note_error),
+            GroupEvents(self._give_back, self._let_go, self._take_over, self._note_error),
             times=self._times,
+            assignment=assignment,
             instance_id=instance_id,
             assignors=assignors,
             metadata_refresh_s=self._refresh_s,
         )
         self._commits = self.membership
         self._progress = asyncio.Event()
-        self._taking_over: asyncio.Task[None] | None = None
+        self._taking_over: dict[asyncio.Task[None], set[Place]] = {}
         self._closing = False
 
     async def start(self, context: SourceContext) -> None:
@@ -142,9 +148,7 @@ class GroupKafkaSource(KafkaSource):
 
     async def _give_back(self, places: set[Place]) -> None:
         """Pause, drain within the budget, commit, release."""
-        if self._taking_over is not None:
-            await cancel_and_wait(self._taking_over)
-        self.assignment.release(places)
+        await self._leave_off(places)
         self.assignment.counters["rebalances"] += 1
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._times.revoke_s):
@@ -160,21 +164,52 @@ class GroupKafkaSource(KafkaSource):
                 late,
                 self._times.revoke_s,
             )
-        for _, offsets in self._uncommitted:  # what another member has by now is not ours to commit
+        self._forget(places)
+        await self.membership.flush(self._times.revoke_s)
+
+    def _let_go(self, places: set[Place]) -> None:
+        """The group took this member for dead: others have these by now, at the last commit."""
+        self.assignment.counters["rebalances"] += 1
+        self.assignment.counters["batches_not_drained"] += (late := self._under_way(places))
+        _log.warning(
+            "%s: was out of the group; %d batches under way will be read again, by whom it gave their "
+            "partitions to",
+            self.name,
+            late,
+        )
+        for task, taken in self._taking_over.items():
+            if taken & places:
+                task.cancel()
+        self.assignment.release(places)
+        self._forget(places)
+
+    async def _leave_off(self, places: set[Place]) -> None:
+        """Read these no more, and go on with taking over others."""
+        concerned = {
+            task: taken for task, taken in self._taking_over.items() if taken & places and not task.done()
+        }
+        await cancel_and_wait(*concerned)
+        self.assignment.release(places)
+        for taken in concerned.values():
+            self._take_over(taken - places)
+
+    def _forget(self, places: set[Place]) -> None:
+        """What another member has by now is not ours to commit."""
+        for _, offsets in self._uncommitted:
             for place in places:
                 offsets.pop(place, None)
-        await self.membership.flush(self._times.revoke_s)
 
     def _under_way(self, places: Collection[Place]) -> int:
         return sum(not offsets.keys().isdisjoint(places) for _, offsets in self._uncommitted)
 
     def _take_over(self, places: set[Place]) -> None:
-        if not self._stopped:
-            self._taking_over = asyncio.get_running_loop().create_task(
-                self._begin(places), name=f"{self.name} assigned"
-            )
-            self._tasks.add(self._taking_over)
-            self._taking_over.add_done_callback(self._tasks.discard)
+        if self._stopped or not places:
+            return
+        task = asyncio.get_running_loop().create_task(self._begin(places), name=f"{self.name} assigned")
+        self._taking_over[task] = places
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: self._taking_over.pop(done, None))
 
     async def _begin(self, places: set[Place]) -> None:
         """Find where to go on, then read: never before."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -14,11 +14,29 @@ from aiokafka.errors import KafkaError
 from ...kafka.settings import KafkaSettings
 from .partition_queue import Place
 
-__all__ = ["OffsetCommits"]
+__all__ = ["GroupOffsets", "OffsetCommits"]
 
 _log = logging.getLogger("aiostream_engine.kafka")
 
 CLOSE_TIMEOUT_S = 5.0
+
+
+class GroupOffsets(Protocol):
+    """The offsets that a group keeps, for its members and for others."""
+
+    group: str
+
+    async def start(self) -> None:
+        """Connect. Raises KafkaError."""
+
+    async def committed(self, places: Collection[Place]) -> dict[Place, int]:
+        """The offsets that the group has; partitions without one are left out. Raises KafkaError."""
+
+    def commit(self, offsets: Mapping[Place, int]) -> None:
+        """Commit soon; does not wait. The latest offsets win."""
+
+    async def aclose(self) -> None:
+        """Commit what waits, for a bounded time, and disconnect."""
 
 
 class OffsetCommits:

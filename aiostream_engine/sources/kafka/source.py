@@ -27,7 +27,7 @@ from ..base import BatchInput, ReplayableSource, SourceContext
 from ..receiver import cancel_and_wait
 from .assignment import Assignment, OnLostOffsets, Positions
 from .lane import FetchLimits, Lane, LaneEvents, LaneKind, make_lane
-from .offset_commits import OffsetCommits
+from .offset_commits import GroupOffsets, OffsetCommits
 from .partition_queue import Budget, PartitionQueue, Place, merged
 from .ranges import Taken, read_ranges
 from .shares import shares
@@ -144,7 +144,7 @@ class KafkaSource(ReplayableSource):
             self._fail,
         )
         self._fail_when_lost = on_lost_offsets == "fail"
-        self._commits = OffsetCommits(self.settings, group) if group is not None else None
+        self._commits: GroupOffsets | None = OffsetCommits(self.settings, group) if group else None
         self._min_partitions = min_partitions or 0
         self._rate_max, self._rate_min = rate_max, rate_min
         self._own_limits = limits
