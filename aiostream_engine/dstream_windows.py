@@ -11,7 +11,7 @@ from .operators import kernels
 from .operators.function import Fn
 from .operators.kernels import kernel
 from .operators.partitioners import HashPartitioner, Partitioner
-from .operators.structure import refuse_policy
+from .operators.structure import ErrorPolicy, error_policy, refuse_policy
 from .plan.graph import InverseWindowStream, SnapshotStream, StateStream, StreamNode, WindowStream
 from .rdd_actions import as_fn
 from .state.specs import FilteredInverseWindow, InverseWindow, MapWithState, UpdateState
@@ -50,6 +50,7 @@ class WindowsAndState:
 
     if TYPE_CHECKING:
 
+        def _with_policy(self, stream: DStream[Any], policy: ErrorPolicy | None) -> DStream[Any]: ...
         def map(self, *args: Any, **options: Any) -> DStream[Any]: ...
         def reduce(self, *args: Any, **options: Any) -> DStream[Any]: ...
         def reduce_by_key(self, *args: Any, **options: Any) -> DStream[Any]: ...
@@ -201,6 +202,8 @@ class WindowsAndState:
         name: str | None = None,
         state_version: int = 1,
         migrate: Callable[[int, Any, Any], Any] | None = None,
+        on_error: OnError | str = OnError.FAIL,
+        retries: int = 0,
     ) -> DStream[Any]:
         """A state for each key: ``f(new values, old state or None)``, **in every batch for every key**.
 
@@ -209,9 +212,12 @@ class WindowsAndState:
         with_time, with_key: lead the arguments by the batch time in milliseconds, by the key.
         initial: pairs, or a mapping, that the first batch starts from.
         state_version, migrate: as in :meth:`map_with_state`.
+        on_error, retries: about a key on which ``f`` raised. All its new values of the batch are given up,
+        as ``(key, [values])``, and its state is what it was before the batch, whatever ``f`` had changed in
+        place; other keys go on. With a policy ``f`` gets copies of states that can change in place.
         """
         step = name or "update_state_by_key"
-        spec = UpdateState(as_fn(f, step), with_time, with_key)
+        spec = UpdateState(as_fn(f, step), with_time, with_key, error_policy(on_error, retries))
         place = self._partitioner(partitions, partitioner)
         return self._state(step, spec, place, initial, name is not None, state_version, migrate)
 
@@ -227,6 +233,8 @@ class WindowsAndState:
         name: str | None = None,
         state_version: int = 1,
         migrate: Callable[[int, Any, Any], Any] | None = None,
+        on_error: OnError | str = OnError.FAIL,
+        retries: int = 0,
     ) -> DStream[Any]:
         """``f(key, value, state)`` for each record, in order within a partition (rows MWS-1 … MWS-8).
 
@@ -237,17 +245,21 @@ class WindowsAndState:
         state_version: number of the form in which ``f`` keeps its state: count it up when that changes. A
         checkpoint directory of another version is refused, unless ``migrate(old version, key, state)``
         gives the state in the new form, or None to drop the key; it is called at start, in the driver.
+        on_error, retries: about a record on which ``f`` raised. It is given up as ``(key, value)``, and the
+        state of its key is what it was before that call; the records before and after it count. Of a key
+        that times out ``(key, None, state)`` is given up, and it goes. With a policy ``f`` gets copies of
+        states that can change in place, one a call.
         """
         step = name or "map_with_state"
         timeout_ms = None if timeout_s is None else milliseconds("timeout_s", timeout_s)
-        spec = MapWithState(as_fn(f, step), timeout_ms, with_time)
+        spec = MapWithState(as_fn(f, step), timeout_ms, with_time, error_policy(on_error, retries))
         place = self._partitioner(partitions, partitioner)
         return self._state(step, spec, place, initial, name is not None, state_version, migrate)
 
     def _state(
         self,
         step: str,
-        spec: Any,
+        spec: UpdateState | MapWithState,
         partitioner: Partitioner,
         initial: Any,
         named: bool,
@@ -259,7 +271,7 @@ class WindowsAndState:
         is_rdd = hasattr(initial, "node")
         if is_rdd and initial.context is not self.context.engine:
             raise GraphError(f"{step!r}: the initial state is an RDD of another context")
-        return self.context._stream(
+        stream = self.context._stream(
             StateStream(
                 name=step,
                 slide_ms=self.node.slide_ms,
@@ -273,6 +285,7 @@ class WindowsAndState:
                 migrate=migrate,
             )
         )
+        return self._with_policy(stream, spec.policy)
 
     def state_snapshots(self) -> DStream[Any]:
         """All (key, state) pairs of a :meth:`map_with_state`, each batch (row MWS-4)."""

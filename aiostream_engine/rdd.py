@@ -17,10 +17,22 @@ from .operators.function import Fn, describe_callable
 from .operators.kernels import kernel
 from .operators.partitioners import RangePartitioner, RoundRobin
 from .operators.structure import PartitionOp, RecordOp, ToValue, error_policy
-from .plan.nodes import Cartesian, Coalesced, Deferred, Exchange, Narrow, Node, Side, Source, Zipped
+from .plan.nodes import (
+    Cartesian,
+    Coalesced,
+    Deferred,
+    Exchange,
+    Narrow,
+    Node,
+    Side,
+    Source,
+    StateNode,
+    Zipped,
+)
 from .rdd_actions import Actions, _decoded, as_fn
 from .rdd_pairs import PairOperations, exchanged
 from .runtime.async_steps import AsyncStep, resolver
+from .state.guard import policy_of
 from .types import BlockRef, OnError, StorageLevel
 
 if TYPE_CHECKING:
@@ -168,12 +180,8 @@ class RDD(Actions, PairOperations, Generic[T]):
 
         The step must have ``on_error="dead-letter"``. It is computed once for both results.
         """
-        node, step = self.node, None
-        if isinstance(node, Narrow) and isinstance(node.op, RecordOp):
-            if node.op.policy and node.op.policy.on_error is OnError.DEAD_LETTER:
-                step = node.op.step
-        elif isinstance(node, Narrow | Deferred) and getattr(node, "gives_dead_letters", False):
-            step = node.name
+        node = self.node
+        step = _step_with_dead_letters(node)
         if step is None:
             raise OptionError(f"{node.name!r} has no dead letters: give that step on_error='dead-letter'")
         self.context.runner.mark(node)
@@ -504,6 +512,15 @@ class RDD(Actions, PairOperations, Generic[T]):
         return self._deferred(
             step.name, resolver(step, self.context.clock), gives_dead_letters=step.gives_dead_letters
         )
+
+
+def _step_with_dead_letters(node: Node) -> str | None:
+    if isinstance(node, Narrow) and isinstance(node.op, RecordOp):
+        return node.op.step if node.op.policy and node.op.policy.gives_dead_letters else None
+    if isinstance(node, StateNode):
+        policy = policy_of(node.spec)
+        return node.name if policy and policy.gives_dead_letters else None
+    return node.name if getattr(node, "gives_dead_letters", False) else None
 
 
 def _on_list(call: Callable[[list[Any]], Iterable[Any]], records: Iterable[Any]) -> Iterable[Any]:

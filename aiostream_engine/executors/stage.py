@@ -11,6 +11,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..blocks.formats import RECORDS_PER_PIECE, count_lines, encode_records, read_chunks, text_chunks
@@ -31,10 +32,12 @@ from ..operators.structure import (
     Structure,
     Terminal,
 )
-from ..state.specs import StateFailure, StateSpecification
-from ..state.store import MemoryStore
+from ..state.guard import policy_of
+from ..state.specs import MapWithState, StateFailure, StateSpecification, UpdateState
+from ..state.store import Changes, MemoryStore
 from ..types import INLINE_BYTES_MAX, BlockRef, DeadLetter, OnError
 from .base import StateReport, Task, TaskResult
+from .guarded_calls import GuardedCalls
 from .keyed_state import block_on_disk, held_store
 from .probe import NotRepeatable
 from .task import REPR_CHARS_MAX, FailureSignal, StateMissing, TaskEnvironment, describe
@@ -74,7 +77,7 @@ class StageProgram:
     def __call__(self, environment: TaskEnvironment, task: Task) -> TaskResult:
         runtime = TaskRuntime(environment, task)
         watch = runtime.watch
-        compiled = self.watched() if watch is not None and watch.probe.full else self.compiled()
+        compiled = self.watched() if runtime.watched_in_full else self.compiled()
         try:
             compiled.run(runtime)
         except (FailureSignal, StateMissing):
@@ -128,6 +131,11 @@ class TaskRuntime:
         self.watch = environment.watch(task)
         if self.watch is not None:
             self.apply = self._apply_watched  # type: ignore[method-assign]
+
+    @property
+    def watched_in_full(self) -> bool:
+        """True when each record is to be noted, also those of steps that cannot give any up."""
+        return self.watch is not None and self.watch.probe.full
 
     @property
     def random(self) -> random.Random:
@@ -290,16 +298,26 @@ class TaskRuntime:
         return apply(op, record)
 
     def _apply_watched(self, op: RecordOp, record: Any) -> Any:
-        assert self.watch is not None
+        return self.attempt(op, record, partial(apply, op, record))
+
+    def attempt(self, op: RecordOp, record: Any, call: Callable[[], Any]) -> Any:
+        """One call for a record, watched where somebody looks."""
         self._tried[op.step] += 1
+        if self.watch is None:
+            return call()
         self.watch.takes(op, record, bounded_repr)
         try:
-            return apply(op, record)
+            return call()
         finally:
             self.watch.lets_go()
 
-    def recover(self, op: RecordOp, record: Any, error: Exception) -> Any:
-        """Try again, then decide; gives the step's result or DROP, or raises the last error."""
+    def recover(
+        self, op: RecordOp, record: Any, error: Exception, again: Callable[[], Any] | None = None
+    ) -> Any:
+        """Try again, then decide; gives the step's result or DROP, or raises the last error.
+
+        again: makes the call once more; by default the step's function is applied to the record.
+        """
         assert op.policy is not None
         if isinstance(error, NotRepeatable):
             self.fail(op.step, record, error)
@@ -309,9 +327,9 @@ class TaskRuntime:
             self._count("retried", op.step)
             try:
                 self._tried[op.step] -= 1  # it is the same record
-                return self.apply(op, record)
-            except Exception as again:
-                error = again
+                return again() if again is not None else self.apply(op, record)
+            except Exception as further:
+                error = further
         if op.policy.on_error is OnError.FAIL:
             raise error
         self.give_up(op.step, op.policy.on_error, record, error, attempts)
@@ -361,12 +379,13 @@ class TaskRuntime:
         """Bring a keyed state to the batch, report it, and give what the step yields."""
         directive = self.task.states[number]
         step = self.task.params["state_steps"][number]
-        store = held_store(self.environment, directive, step, mapped=spec.mapped)
+        told = spec.mapped or policy_of(spec) is not None
+        store = held_store(self.environment, directive, step, mapped=told)
         changes = None
         block = None
         if store.version != directive.target:
             try:
-                changes = spec.update(store, inputs, self.task.batch or 0)
+                changes = self._changes(spec, step, store, inputs)
             except StateFailure as failure:
                 raise _failed_state(failure, step) from failure.__cause__
             store.apply(changes, directive.target)
@@ -379,6 +398,15 @@ class TaskRuntime:
         keys = len(store.entries)
         self._states.append(StateReport(store.version, block, directive.snapshot, keys, *store.usage))
         return spec.output(store, changes)
+
+    def _changes(
+        self, spec: StateSpecification, step: str, store: MemoryStore, inputs: Sequence[Iterable[Any]]
+    ) -> Changes:
+        time = self.task.batch or 0
+        policy = policy_of(spec)
+        if isinstance(spec, UpdateState | MapWithState) and (policy is not None or self.watched_in_full):
+            return spec.update(store, inputs, time, GuardedCalls(self, step, policy or ErrorPolicy()))
+        return spec.update(store, inputs, time)
 
     def _state_block(
         self, store: MemoryStore, parts: Iterable[bytes], step: str, pairs: Mapping[Any, Any]
@@ -443,6 +471,8 @@ def _guarded(op: RecordOp) -> RecordOp:
 def _failed_state(failure: StateFailure, step: str) -> FailureSignal:
     """Tells what a user's function raised apart from what the store did."""
     cause = failure.__cause__ or failure
+    if isinstance(cause, FailureSignal):
+        return cause
     kind = None if isinstance(cause, StorageError | UnpicklableError) else "user"
     return FailureSignal(describe(cause, step, kind=kind, record=bounded_repr(failure.record)))
 

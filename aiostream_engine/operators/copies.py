@@ -9,10 +9,10 @@ from typing import Any
 
 from ..blocks.pickling import dumps
 
-__all__ = ["copies_of", "own_copy"]
+__all__ = ["IMMUTABLE", "copies_of", "own_copy"]
 
 # Values of these types cannot change in place: the same object means the same value.
-_IMMUTABLE = frozenset({int, float, str, bytes, bool, type(None), complex})
+IMMUTABLE = frozenset({int, float, str, bytes, bool, type(None), complex})
 
 
 def copies_of(value: Any) -> Callable[[], Any]:
@@ -29,7 +29,7 @@ def own_copy(value: Any) -> Any:
 
 def _is_immutable(value: Any) -> bool:
     kind = type(value)
-    return kind in _IMMUTABLE or (kind is tuple and all(type(item) in _IMMUTABLE for item in value))
+    return kind in IMMUTABLE or (kind is tuple and all(type(item) in IMMUTABLE for item in value))
 
 
 def _same(value: Any) -> Any:

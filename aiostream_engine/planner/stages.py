@@ -41,6 +41,7 @@ from ..plan.nodes import (
     Zipped,
     walk_nodes,
 )
+from ..state.guard import policy_of
 from ..types import BlockRef
 
 __all__ = ["JobPlan", "PartitionPlan", "Pending", "Stage", "StateUse", "plan_job"]
@@ -66,7 +67,7 @@ class StateUse:
     partition: int
     batch: int
     step: str
-    mapped: bool
+    mapped: bool  # gives more than the state, which a batch that is run again has to give again
     scan: bool = False
     partitions: int = 1
 
@@ -213,9 +214,8 @@ class _Planner:
         rows = [[column[partition] for column in columns] for partition in range(node.partitions)]
         plans = []
         for partition, plan in enumerate(_joined(rows, partial(StateScan, node.spec, node.name))):
-            use = StateUse(
-                node.state_id, partition, node.batch, node.name, node.spec.mapped, node.scan, node.partitions
-            )
+            told = node.spec.mapped or policy_of(node.spec) is not None
+            use = StateUse(node.state_id, partition, node.batch, node.name, told, node.scan, node.partitions)
             plans.append(replace(plan, states=(*plan.states, use)))
         return plans
 

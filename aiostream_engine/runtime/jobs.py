@@ -140,6 +140,13 @@ class JobRunner:
         finally:
             job.release()
 
+    async def run_for_side(self, node: Node, terminal: Terminal, side: str, batch: int) -> Source:
+        """Run an action for one of its further outputs, whose blocks the caller has to release."""
+        async with self.job(batch) as job:
+            source = _side_of(await job.run_terminal(node, terminal), side)
+            self.directory.ledger.retain(_refs(source))
+            return source
+
     def job(self, batch: int | None = None) -> _Job:
         """A job to be used step by step, as an async context manager."""
         return _Job(self, batch)
@@ -160,8 +167,7 @@ class JobRunner:
             self._kept[node.id] = source
             sides = dict(job.sides)
             for side in {name for result in results for name in result.sides}:
-                parts = tuple((result.sides[side],) if side in result.sides else () for result in results)
-                sides[side] = Source(name=side, partitions=len(parts), parts=parts)
+                sides[side] = _side_of(results, side)
             for side, kept in sides.items():
                 self.directory.ledger.retain(_refs(kept))
                 self._sides[node.id, side] = kept
@@ -180,6 +186,11 @@ class JobRunner:
 def _source_of(node: Node, results: Sequence[TaskResult]) -> Source:
     parts = tuple(result.outputs for result in results)
     return Source(name=node.name, partitions=len(parts), partitioner=node.partitioner, parts=parts)
+
+
+def _side_of(results: Sequence[TaskResult], side: str) -> Source:
+    parts = tuple((result.sides[side],) if side in result.sides else () for result in results)
+    return Source(name=side, partitions=len(parts), parts=parts)
 
 
 def _refs(source: Source) -> list[BlockRef]:

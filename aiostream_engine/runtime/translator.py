@@ -30,6 +30,7 @@ from ..plan.graph import (
 )
 from ..plan.nodes import Exchange, Node, Source, StateNode
 from ..sources.base import BatchInput
+from ..state.guard import policy_of
 from ..state.specs import FilteredInverseWindow, Snapshot
 from ..types import BatchTime, BlockRef
 from ..windows.intervals import (
@@ -118,6 +119,7 @@ class Translator:
         self._uses: Counter[int] = Counter()  # RDD node -> streams and batches that hold it
         self._marked: set[int] = set()
         self._held: dict[tuple[int, int], list[BlockRef]] = {}
+        self._letters: dict[tuple[int, int], Source] = {}
         self._windows = _windows_over(self.nodes)
         everything = {node.id for node in self.nodes}  # what is remembered is looked up by batch
         self._empty = EmptyBatches(self.nodes, everything if remember_ms else self._kept)
@@ -216,8 +218,15 @@ class Translator:
             case SnapshotStream():
                 return await self._snapshot(node, batch)
             case SideStream():
-                parent = await self.rdd(node.parents[0], batch)
-                return None if parent is None else parent.dead_letters()
+                return await self._side(node, batch)
+
+    async def _side(self, node: SideStream, batch: Batch) -> Any | None:
+        (parent,) = node.parents
+        rdd = await self.rdd(parent, batch)
+        if rdd is None or not _is_read_apart(parent):
+            return None if rdd is None else rdd.dead_letters()
+        letters = self._letters.get((parent.id, batch.time))
+        return self._factory.empty_rdd() if letters is None else self._factory.from_node(letters)
 
     def _input(self, node: InputStream, time: int) -> Any | None:
         content = self._inputs[node.id].get(time)
@@ -296,7 +305,7 @@ class Translator:
             self._keep(node, result, batch.time)
             await self._factory.runner.keep(update, batch.time)
         else:
-            await self._advance(update, batch)
+            await self._bring_forward(node, update, batch)
             result = self._scan(node, batch)
         self._fired[node.id] = batch.time
         return result
@@ -316,6 +325,18 @@ class Translator:
     async def _advance(self, update: StateNode, batch: Batch) -> None:
         """Change the state now, so that outputs only read it, in whatever number."""
         await self._factory.runner.run(update, ToValue(update.name, kernel(kernels.first_n, 0)), batch.time)
+
+    async def _bring_forward(self, node: StateStream, update: StateNode, batch: Batch) -> None:
+        """:meth:`_advance`, and keep the dead letters, which are not to be read from the state."""
+        policy = policy_of(node.spec)
+        if policy is None or not policy.gives_dead_letters:
+            await self._advance(update, batch)
+            return
+        nothing = ToValue(update.name, kernel(kernels.first_n, 0))
+        side = f"dead-letters:{update.name}"
+        letters = await self._factory.runner.run_for_side(update, nothing, side, batch.time)
+        self._letters[node.id, batch.time] = letters
+        self._held[node.id, batch.time] = [ref for part in letters.parts for ref in part]
 
     def _scan(self, node: StateStream | InverseWindowStream, batch: Batch) -> Any:
         reading = Snapshot(filtered=isinstance(node.spec, FilteredInverseWindow))
@@ -407,6 +428,7 @@ class Translator:
         made = self._rdds[node.id]
         while made and (time := next(iter(made))) <= horizon:  # oldest first
             rdd = made.pop(time)
+            self._letters.pop((node.id, time), None)
             if rdd is not None:
                 self._let_go(rdd.node.id)
                 self._ledger.release(self._held.pop((node.id, time), ()))
@@ -525,13 +547,25 @@ def stored_state_id(node: StateStream | InverseWindowStream) -> str:
 
 def _shared(nodes: Sequence[StreamNode], outputs: Sequence[OutputNode]) -> set[int]:
     """Streams with more than one consumer: computed once a batch (row DS-1)."""
-    uses = Counter(parent.id for node in nodes for parent in node.parents)
+    uses = Counter(
+        parent.id
+        for node in nodes
+        for parent in node.parents
+        if not (isinstance(node, SideStream) and _is_read_apart(parent))
+    )
     uses.update(output.parent.id for output in outputs)
     return {node_id for node_id, count in uses.items() if count > 1}
 
 
 def _lettered(nodes: Sequence[StreamNode]) -> set[int]:
-    return {node.parents[0].id for node in nodes if isinstance(node, SideStream)}
+    """Steps that are run once for their records and their dead letters."""
+    parents = [node.parents[0] for node in nodes if isinstance(node, SideStream)]
+    return {parent.id for parent in parents if not _is_read_apart(parent)}
+
+
+def _is_read_apart(node: StreamNode) -> bool:
+    """True of a stream that is read from a state, which dead letters are no part of."""
+    return isinstance(node, StateStream) and not node.spec.mapped
 
 
 def _window_parents(nodes: Sequence[StreamNode]) -> set[int]:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from ..blocks.pickling import dumps
+from ..operators.copies import IMMUTABLE, copies_of
 from ..operators.function import Fn
+from ..operators.structure import ErrorPolicy
+from .guard import GIVEN_UP, Guard
 from .handle import _ABSENT, State
 from .store import Changes, MemoryStore
 
@@ -26,9 +30,6 @@ __all__ = [
     "StateSpecification",
     "UpdateState",
 ]
-
-# Values of these types cannot change in place: the same object means the same value.
-_IMMUTABLE = frozenset({int, float, str, bytes, bool, type(None), complex})
 
 
 class StateFailure(Exception):
@@ -47,7 +48,10 @@ class StateSpecification(Protocol):
         """True when the step yields records of its own, which cannot be read from the state again."""
 
     def update(self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int) -> Changes:
-        """The changes of one batch; ``time`` is its label in epoch milliseconds."""
+        """The changes of one batch; ``time`` is its label in epoch milliseconds.
+
+        :class:`UpdateState` and :class:`MapWithState` take a :class:`~.guard.Guard` besides.
+        """
 
     def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
         """What the step yields; ``changes`` is None when the batch had been applied before."""
@@ -74,17 +78,22 @@ class UpdateState:
 
     fn gets ``(values, old)``, led by time and key when asked for; None removes the key.
     Inputs: new pairs, then in the first batch the initial pairs.
+    policy: about a key on which ``fn`` raised. It keeps the state that it had before the batch, and its new
+    values are given up: the record is ``(key, [values])``.
     """
 
     fn: Fn
     with_time: bool = False
     with_key: bool = False
+    policy: ErrorPolicy | None = None
 
     @property
     def mapped(self) -> bool:
         return False
 
-    def update(self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int) -> Changes:
+    def update(
+        self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int, guard: Guard | None = None
+    ) -> Changes:
         groups = _grouped(inputs[0])
         changes = store.changes()
         old: Iterable[tuple[Any, Any]] = store.entries.items()
@@ -93,7 +102,10 @@ class UpdateState:
             for key, value in inputs[1]:
                 initial[key] = value
             old = _over(initial, store, changes)
-        self._visit(old, groups, changes, time)
+        if guard is None:
+            self._visit(old, groups, changes, time)
+        else:
+            self._visit_guarded(old, groups, changes, time, guard)
         return changes
 
     def _visit(
@@ -107,7 +119,7 @@ class UpdateState:
                 new = call(key, take(key, []), value)
                 if new is None:
                     removed.append(key)
-                elif type(new) not in _IMMUTABLE or new != value or type(new) is not type(value):
+                elif type(new) not in IMMUTABLE or new != value or type(new) is not type(value):
                     changed[key] = new
             for key, value in groups.items():
                 new = call(key, value, None)
@@ -115,6 +127,32 @@ class UpdateState:
                     changed[key] = new
         except Exception as error:
             raise StateFailure((key, value)) from error
+
+    def _visit_guarded(
+        self,
+        old: Iterable[tuple[Any, Any]],
+        groups: dict[Any, list[Any]],
+        changes: Changes,
+        time: int,
+        guard: Guard,
+    ) -> None:
+        """:meth:`_visit`, where ``fn`` works on copies: what it changed before it raised changes nothing."""
+        call = self._caller(time)
+        record: Any = None
+        try:
+            for key, values, value, known in _visits(old, groups):
+                record = key, values
+                attempt = partial(_on_copies, call, key, values, copies_of(value))
+                new = guard(record, attempt, counts=bool(values))
+                if new is GIVEN_UP:
+                    continue
+                if new is None:
+                    if known:
+                        changes.removed.append(key)
+                elif type(new) not in IMMUTABLE or new != value or type(new) is not type(value):
+                    changes.changed[key] = new
+        except Exception as error:
+            raise StateFailure(record) from error
 
     def _caller(self, time: int) -> Callable[[Any, list[Any], Any], Any]:
         fn = self.fn.call
@@ -128,6 +166,22 @@ class UpdateState:
 
     def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
         return store.entries.items()
+
+
+def _visits(
+    old: Iterable[tuple[Any, Any]], groups: dict[Any, list[Any]]
+) -> Iterator[tuple[Any, list[Any], Any, bool]]:
+    """(key, its new values, its state, whether it has one), each key once."""
+    for key, value in old:
+        yield key, groups.pop(key, []), value, True
+    for key, values in groups.items():
+        yield key, values, None, False
+
+
+def _on_copies(
+    call: Callable[[Any, list[Any], Any], Any], key: Any, values: list[Any], copy: Callable[[], Any]
+) -> Any:
+    return call(key, list(values), copy())
 
 
 def _over(
@@ -147,17 +201,22 @@ class MapWithState:
 
     fn gets ``(key, value, state)``, led by the time when asked for; its results are yielded, with
     a time only those that are not None. Idle keys are found every batch, not every tenth.
+    policy: about a record on which ``fn`` raised. Its key keeps the state that it had before, and is not
+    touched; a key that times out goes all the same, and what is given up is ``(key, None, state)``.
     """
 
     fn: Fn
     timeout_ms: int | None = None
     with_time: bool = False
+    policy: ErrorPolicy | None = None
 
     @property
     def mapped(self) -> bool:
         return True
 
-    def update(self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int) -> Changes:
+    def update(
+        self, store: MemoryStore, inputs: Sequence[Iterable[Any]], time: int, guard: Guard | None = None
+    ) -> Changes:
         changes = store.changes()
         if len(inputs) > 1:
             for key, value in inputs[1]:
@@ -167,18 +226,19 @@ class MapWithState:
         if self.timeout_ms is not None and len(store.touched) < len(store.entries):
             # The state was kept without a timeout before: for these keys the time begins now.
             changes.touched.update((key, time) for key in store.entries if key not in store.touched)
+        call = self._call if guard is None else partial(self._guarded_call, guard)
         state: State[Any] = State()
         gone: set[Any] = set()
         record: Any = None
         try:
             for record in inputs[0]:
                 key, value = record
-                self._one(store, changes, gone, state, key, value, time)
+                self._one(store, changes, gone, state, key, value, time, call)
             if self.timeout_ms is not None:
                 for key in self._idle(store, changes, gone, time - self.timeout_ms):
                     record = key, None
                     state._bind(_own(store.entries[key]), timing_out=True)
-                    self._call(changes, key, None, state, time)
+                    call(changes, key, None, state, time)
                     gone.add(key)
         except Exception as error:
             raise StateFailure(record) from error
@@ -196,6 +256,7 @@ class MapWithState:
         key: Any,
         value: Any,
         time: int,
+        call: Callable[[Changes, Any, Any, State[Any], int], None],
     ) -> None:
         if key in changes.changed:
             state._bind(changes.changed[key])
@@ -203,7 +264,7 @@ class MapWithState:
             state._bind(_ABSENT)
         else:
             state._bind(_own(store.entries.get(key, _ABSENT)))
-        self._call(changes, key, value, state, time)
+        call(changes, key, value, state, time)
         if state._removed:
             changes.changed.pop(key, None)
             if self.timeout_ms is not None:
@@ -223,6 +284,21 @@ class MapWithState:
         result = self.fn.call(time, key, value, state)
         if result is not None:
             changes.mapped.append(result)
+
+    def _guarded_call(
+        self, guard: Guard, changes: Changes, key: Any, value: Any, state: State[Any], time: int
+    ) -> None:
+        """:meth:`_call` on a copy of the state; a call that is given up leaves a handle without a change."""
+        timing_out = state.is_timing_out()
+        copy = copies_of(state._value) if state.exists() else lambda: _ABSENT
+
+        def attempt() -> None:
+            state._bind(copy(), timing_out)
+            self._call(changes, key, value, state, time)
+
+        record = (key, None, copy()) if timing_out else (key, value)
+        if guard(record, attempt) is GIVEN_UP:
+            state._bind(_ABSENT)
 
     @staticmethod
     def _idle(store: MemoryStore, changes: Changes, gone: set[Any], before: int) -> Iterator[Any]:
@@ -366,7 +442,7 @@ class ExpiringInverseWindow:
 
 def _own(value: Any) -> Any:
     """A copy of a value that can change in place: what a batch does must be undone when it is run again."""
-    if value is _ABSENT or type(value) in _IMMUTABLE:
+    if value is _ABSENT or type(value) in IMMUTABLE:
         return value
     return pickle.loads(dumps(value))
 
