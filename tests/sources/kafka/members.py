@@ -33,6 +33,7 @@ class Member:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Member]:
         async with StreamingContext(0.05, "local") as ssc:
+            self.ssc = ssc
             ssc.from_source(self.source).foreach_rdd(self._keep)
             await ssc.start()
             yield self

@@ -36,12 +36,13 @@ UniqueName = Callable[[str], str]
 
 
 @pytest.mark.both_loops
+@pytest.mark.parametrize("assignment", ["cooperative", "eager"])
 async def test_members_share_the_partitions_and_lose_nothing_as_they_come_and_go(
-    kafka: LocalKafka, make_topic: MakeTopic, unique_name: UniqueName
+    kafka: LocalKafka, make_topic: MakeTopic, unique_name: UniqueName, assignment: str
 ) -> None:
     """E14"""
     topic, group = await make_topic(kafka, partitions=4), unique_name("group")
-    first, second = Member(kafka, topic, group), Member(kafka, topic, group)
+    first, second = (Member(kafka, topic, group, assignment=assignment) for _ in range(2))
     async with Load(kafka.bootstrap, topic, 4).running() as load, first.running():
         await until(lambda: len(first.places) == 4 and first.batches)
         async with second.running():
