@@ -203,15 +203,19 @@ class StateConfig:
     backend: ``memory`` of the workers, or ``disk``: a scratch file for each partition, below the spill
         directory, with a cache in memory. Either way it is rebuilt from its changelog after a crash.
     memory_bytes_max: what the caches of one worker take together, about; with ``disk`` only.
+    snapshot_slice_bytes: how much of a snapshot of one partition a batch writes to the changelog while one
+        is made; more where more was changed, and with very large partitions: at least a 512th of all.
     """
 
     backend: Literal["memory", "disk"] = "memory"
     memory_bytes_max: int = 256 * MIB
+    snapshot_slice_bytes: int = MIB
 
     def __post_init__(self) -> None:
         if self.backend not in ("memory", "disk"):
             raise OptionError(f"backend {self.backend!r} is not known: use 'memory' or 'disk'")
         _at_least("memory_bytes_max", self.memory_bytes_max, 64 * KIB)
+        _at_least("snapshot_slice_bytes", self.snapshot_slice_bytes, 1)
 
     @property
     def on_disk(self) -> bool:

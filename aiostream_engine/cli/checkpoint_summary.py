@@ -63,13 +63,22 @@ class Pending:
 class StatePart:
     """One partition of a keyed state.
 
-    keys: None when the journal does not say.
+    keys: None when the journal does not say. chain: version and size of each record.
     """
 
     version: int = 0
-    records: int = 0
-    bytes: int = 0
     keys: int | None = None
+    chain: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def records(self) -> int:
+        """How many records it is rebuilt from."""
+        return len(self.chain)
+
+    @property
+    def bytes(self) -> int:
+        """The size of these."""
+        return sum(size for _, size in self.chain)
 
 
 @dataclass(slots=True)
@@ -174,9 +183,10 @@ class Summary:
             del parts[index]
         part = parts.setdefault(content["partition"], StatePart())
         if content["first"]:
-            part.records = part.bytes = 0
-        part.records += 1
-        part.bytes += size
+            part.chain.clear()
+        part.chain.append((content["version"], size))
+        if content.get("sweep_done"):
+            part.chain = [item for item in part.chain if item[0] >= content["sweep"]]
         part.version, part.keys = content["version"], content.get("keys")
 
     def _keep(self, content: dict[str, Any], size: int) -> None:

@@ -44,7 +44,8 @@ class StateDirective(NamedTuple):
     The worker must hold ``base`` (a version number); when it does not, it loads ``restore``
     (a snapshot and the changes after it), or answers ``state_missing`` when that is None.
     A worker that holds ``target`` already does not update again.
-    changelog: write the touched keys as a block; snapshot: write the whole partition as a block.
+    changelog: write the touched keys as a block. sweep_bytes: with so much of a snapshot in it, 0 for none;
+        sweep: version at which the snapshot began that is to go on, 0 to begin one.
     memory_bytes_max: the most that all states of the worker take in memory, the rest on disk; 0 keeps
         this one in memory as a whole.
     """
@@ -55,7 +56,8 @@ class StateDirective(NamedTuple):
     target: int
     restore: tuple[BlockRef, ...] | None = None
     changelog: bool = False
-    snapshot: bool = False
+    sweep_bytes: int = 0
+    sweep: int = 0
     memory_bytes_max: int = 0
 
 
@@ -64,6 +66,8 @@ class StateReport(NamedTuple):
 
     cache_bytes, disk_bytes: what it takes, of a state on disk. hits, misses: keys that were asked for
         and found in the cache, or looked for on disk; since the worker has it.
+    sweep: version at which the snapshot began of which ``swept_bytes`` are in the block, 0 for none.
+    sweep_done: it is complete, with the blocks since then.
     """
 
     version: int
@@ -74,6 +78,9 @@ class StateReport(NamedTuple):
     disk_bytes: int = 0
     hits: int = 0
     misses: int = 0
+    sweep: int = 0
+    swept_bytes: int = 0
+    sweep_done: bool = False
 
 
 class Task(NamedTuple):

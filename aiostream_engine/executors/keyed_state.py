@@ -31,7 +31,8 @@ def held_store(
     if store is not None and broken is None:
         if store.version == directive.base:
             return store
-        if store.version == directive.target and not mapped:
+        # The task failed behind the state: its block is lost, and what it changed is to be in one.
+        if store.version == directive.target and not mapped and not directive.changelog:
             return store
         if store.can_roll_back_to(directive.base):
             store.rollback()

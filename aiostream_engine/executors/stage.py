@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -32,11 +32,12 @@ from ..operators.structure import (
     Structure,
     Terminal,
 )
+from ..state.changelog import log_block
 from ..state.guard import policy_of
 from ..state.specs import MapWithState, StateFailure, StateSpecification, UpdateState
 from ..state.store import Changes, MemoryStore
 from ..types import INLINE_BYTES_MAX, BlockRef, DeadLetter, OnError
-from .base import StateReport, Task, TaskResult
+from .base import StateDirective, StateReport, Task, TaskResult
 from .guarded_calls import GuardedCalls
 from .keyed_state import block_on_disk, held_store
 from .probe import NotRepeatable
@@ -382,22 +383,32 @@ class TaskRuntime:
         told = spec.mapped or policy_of(spec) is not None
         store = held_store(self.environment, directive, step, mapped=told)
         changes = None
-        block = None
         if store.version != directive.target:
             try:
                 changes = self._changes(spec, step, store, inputs)
             except StateFailure as failure:
                 raise _failed_state(failure, step) from failure.__cause__
             store.apply(changes, directive.target)
-        if directive.snapshot:
-            block = self._state_block(store, store.snapshot_block(), step, store.entries)
-        elif directive.changelog and changes is not None and not changes.empty:
-            block = self._state_block(store, store.changes_block(changes), step, changes.changed)
+        report = StateReport(store.version, None, False, len(store.entries), *store.usage)
         if changes is not None:
+            if directive.changelog:
+                report = self._logged(report, directive, step, store, changes)
             changes.clear()
-        keys = len(store.entries)
-        self._states.append(StateReport(store.version, block, directive.snapshot, keys, *store.usage))
+        self._states.append(report)
         return spec.output(store, changes)
+
+    def _logged(
+        self, report: StateReport, directive: StateDirective, step: str, store: MemoryStore, changes: Changes
+    ) -> StateReport:
+        """Write what the batch adds to the changelog."""
+        log = log_block(store, changes, directive.sweep_bytes, directive.sweep)
+        if log is None:
+            return report
+        block = self._state_block(store, log.parts, step, changes)
+        sweep, swept_bytes, done = log.swept
+        return report._replace(
+            block=block, is_snapshot=log.is_snapshot, sweep=sweep, swept_bytes=swept_bytes, sweep_done=done
+        )
 
     def _changes(
         self, spec: StateSpecification, step: str, store: MemoryStore, inputs: Sequence[Iterable[Any]]
@@ -409,18 +420,18 @@ class TaskRuntime:
         return spec.update(store, inputs, time)
 
     def _state_block(
-        self, store: MemoryStore, parts: Iterable[bytes], step: str, pairs: Mapping[Any, Any]
+        self, store: MemoryStore, parts: Iterable[bytes], step: str, changes: Changes
     ) -> BlockRef:
-        """A block of ``parts``, which pickle ``pairs`` as they are consumed."""
+        """A block of ``parts``, which pickle ``changes`` and the store as they are consumed."""
         try:
             if store.on_disk:
                 return block_on_disk(self.environment.writer, parts)
-            (payload,) = parts
-            return self._block(payload, -1)
+            return self._block(b"".join(parts), -1)
         except AiostreamError:
             raise
         except Exception as error:
-            culprit = next((pair for pair in pairs.items() if not _picklable(pair)), None)
+            pairs = itertools.chain(changes.changed.items(), store.entries.items())
+            culprit = next((pair for pair in pairs if not _picklable(pair)), None)
             record = bounded_repr(culprit)
             raise FailureSignal(describe(error, step, kind="unpicklable", record=record)) from error
 

@@ -293,4 +293,10 @@ def _state_draft(change: StateChange, payload: Payload) -> Draft:
         "schema": change.schema,
         "hashed": change.hashed,
     }
+    if change.sweep or change.swept_bytes:
+        content |= {
+            "sweep": change.sweep,
+            "swept_bytes": change.swept_bytes,
+            "sweep_done": change.sweep_done,
+        }
     return Draft.of_data(Kind.STATE, content, payload)

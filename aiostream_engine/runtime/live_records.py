@@ -29,6 +29,14 @@ class Live(NamedTuple):
     bytes: int
 
 
+class LiveLink(NamedTuple):
+    """A record of the chain of a state's partition, which it brings to ``version``."""
+
+    number: int
+    bytes: int
+    version: int
+
+
 class _Known(NamedTuple):
     """A block that the journal holds; ``block`` keeps the identity of one that has no path."""
 
@@ -73,7 +81,7 @@ class LiveRecords:
     last: the last record that frames a batch or a driver.
     """
 
-    chains: dict[ChainKey, list[Live]] = field(default_factory=dict)
+    chains: dict[ChainKey, list[LiveLink]] = field(default_factory=dict)
     kept: dict[tuple[str, ...], deque[_Kept]] = field(default_factory=dict)
     positions: dict[str, PositionTrack] = field(default_factory=dict)
     last: int = 0
@@ -119,11 +127,14 @@ class LiveRecords:
     # -- what a commit changes -------------------------------------------------------------------
 
     def extend_chain(self, change: StateChange, live: Live) -> None:
-        """A record was added to a chain, or begins it anew."""
+        """A record was added to a chain, or begins it anew, or ends a snapshot in slices."""
         key = (change.state_id, change.partition)
         if change.first:
             self.chains[key] = []
-        self.chains.setdefault(key, []).append(live)
+        chain = self.chains.setdefault(key, [])
+        chain.append(LiveLink(*live, change.version))
+        if change.sweep_done:
+            chain[:] = [link for link in chain if link.version >= change.sweep]
 
     def resize(self, state_id: str, partitions: int) -> None:
         """The state has so many partitions from now on."""
@@ -156,7 +167,7 @@ class LiveRecords:
 
     def _lives(self) -> Iterator[Live]:
         for chain in self.chains.values():
-            yield from chain
+            yield from (Live(link.number, link.bytes) for link in chain)
         for known in self._logged.values():
             yield known.live
         for blocks in self._batches.values():

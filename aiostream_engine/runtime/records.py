@@ -71,6 +71,7 @@ class StateChange(NamedTuple):
 
     first: the chain begins anew with it. batch: label of the batch. keys: keys in the partition.
     schema: version of what the user keeps in the state. hashed: the keys lie by their hash.
+    sweep, swept_bytes, sweep_done: of a snapshot in slices, as in a :class:`~.chains.ChainLink`.
     """
 
     state_id: str
@@ -83,6 +84,9 @@ class StateChange(NamedTuple):
     keys: int = -1
     schema: int = 1
     hashed: bool = True
+    sweep: int = 0
+    swept_bytes: int = 0
+    sweep_done: bool = False
 
 
 class KeptBlock(NamedTuple):

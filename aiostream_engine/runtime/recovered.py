@@ -8,6 +8,7 @@ from typing import Any
 
 from ..sources.base import BatchInput
 from ..types import BlockRef
+from .chains import ChainLink
 from .live_records import LiveRecords
 from .records import SealedRecord
 
@@ -25,16 +26,50 @@ __all__ = [
 
 @dataclass(slots=True)
 class StateChain:
-    """The records of one partition of a state: at most one snapshot, first, then changes."""
+    """The records of one partition of a state: a snapshot, at once or in slices, and changes.
+
+    began: version at which the last complete snapshot in slices began, 0 for none since the first record.
+    """
 
     version: int = 0
+    began: int = 0
     records: list[SealedRecord] = field(default_factory=list)
+
+    def add(self, record: SealedRecord) -> None:
+        """One more record; it may end what older ones are needed for."""
+        content = record.content
+        if content["first"]:
+            self.records.clear()
+            self.began = 0
+        self.records.append(record)
+        self.version = content["version"]
+        if content.get("sweep_done"):
+            self.began = content["sweep"]
+            self.records = [item for item in self.records if item.content["version"] >= self.began]
+
+    @property
+    def is_whole(self) -> bool:
+        """True when nothing before its first record is needed."""
+        content = self.records[0].content
+        return bool(
+            content["first"] or (self.began and content.get("sweep") == self.began == content["version"])
+        )
 
     @property
     def blocks(self) -> list[BlockRef]:
         """Where the payloads lie in the journal."""
-        refs = [record.ref for record in self.records]
-        return [BlockRef("pickle", None, ref.path, ref.offset, ref.length) for ref in refs]
+        return [link.block for link in self.links]
+
+    @property
+    def links(self) -> list[ChainLink]:
+        """The chain, as it lies in the journal."""
+        links: list[ChainLink] = []
+        for record in self.records:
+            ref, content = record.ref, record.content
+            block = BlockRef("pickle", None, ref.path, ref.offset, ref.length)
+            sweep = (content.get("sweep", 0), content.get("swept_bytes", 0), content.get("sweep_done", False))
+            links.append(ChainLink(block, content["version"], not links, *sweep))
+        return links
 
 
 @dataclass(slots=True)

@@ -214,11 +214,7 @@ class _Reader:
             # Dealt out anew: the same commit holds a snapshot of each partition.
             found = states[content["state"]] = StateChains(content["partitions"])
         found.schema, found.hashed = content["schema"], content["hashed"]
-        chain = found.chains.setdefault(content["partition"], StateChain())
-        if content["first"]:
-            chain.records.clear()
-        chain.records.append(record)
-        chain.version = content["version"]
+        found.chains.setdefault(content["partition"], StateChain()).add(record)
 
     def _keep(self, record: SealedRecord) -> None:
         content = record.content
@@ -311,15 +307,15 @@ class _Reader:
     def _finish_states(self) -> None:
         for state_id, found in self.recovered.states.items():
             for partition, chain in found.chains.items():
-                if not chain.records[0].content["first"]:
+                if not chain.is_whole:
                     raise CorruptionError(
                         f"the beginning of {state_id}, partition {partition}, is missing from the journal"
                     )
-                for record in chain.records:
+                for record, link in zip(chain.records, chain.links, strict=True):
                     record.check(self._seal)
-                    block = BlockRef("pickle")
-                    first = record.content["first"]
-                    change = StateChange(state_id, partition, found.partitions, 0, first, block)
+                    change = StateChange(
+                        state_id, partition, found.partitions, link.version, link.first, link.block
+                    )
                     self.recovered.live.extend_chain(change, _live(record))
 
     def _finish_kept(self) -> None:

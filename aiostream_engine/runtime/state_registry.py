@@ -1,7 +1,8 @@
 """Which version of each keyed state exists, and the blocks from which it can be rebuilt.
 
 The state itself stays in the worker that owns the partition. What is kept here is a chain of
-blocks in shared memory, a snapshot and the changes after it, so that a worker may die.
+blocks in shared memory, a snapshot and the changes after it, so that a worker may die. The snapshot
+comes in slices, one in each batch, so that no batch has to write the state as a whole.
 """
 
 from __future__ import annotations
@@ -15,30 +16,41 @@ from ..errors import BlocksReleasedError
 from ..executors.base import StateDirective, StateReport
 from ..planner.stages import StateUse
 from ..types import BlockRef
+from .chains import ChainLink, snapshot_bytes
 from .records import StateChange
 
 __all__ = ["StateRegistry", "StateStatistics"]
 
 DROPPED_MAX = 64  # each task carries them, so that every worker hears of them sooner or later
 
-CHAIN_BLOCKS_MAX = 2048
+CHAIN_BLOCKS_MAX = 2048  # a snapshot begins at half of them, and is over long before
 CHAIN_BYTES_MIN = 4 * 1024 * 1024  # below this a longer chain is cheaper than a snapshot
+SLICES_MAX = 512  # a snapshot takes about so many batches at most, however large the state is
+WAIT_COMMITS = 64  # for the snapshot of a partition whose state is not changed by any batch
 
 
 @dataclass(slots=True)
 class _Partition:
-    """``replaced`` is the chain before the snapshot of this version, kept for one more batch.
+    """``replaced`` are the first links of the chain that this version cut off, kept for one more batch.
 
-    wrote: this version added a block to the chain; one that changed nothing adds none.
+    wrote: this version added a link to the chain; one that changed nothing adds none.
+    snapshot_bytes: of the last complete snapshot. sweep: version at which the one began that is under way.
+    wanted: a snapshot is to be made for the sake of the journal. waits: commits since that was said.
     """
 
     version: int = 0
     batch: int = -1
     keys: int = 0
-    chain: list[BlockRef] = field(default_factory=list)
-    replaced: list[BlockRef] | None = None
+    chain: list[ChainLink] = field(default_factory=list)
+    replaced: list[ChainLink] = field(default_factory=list)
+    bytes: int = 0
     snapshot_bytes: int = 0
-    changes_bytes: int = 0
+    sweep: int = 0
+    swept_bytes: int = 0
+    wanted: bool = False
+    waits: int = 0
+    snapshots: int = 0
+    slice_bytes_max: int = 0
     wrote: bool = False
     partitions: int = 0
     cache_bytes: int = 0
@@ -46,23 +58,31 @@ class _Partition:
     hits: int = 0
     misses: int = 0
 
-    @property
-    def wants_snapshot(self) -> bool:
-        grown = self.changes_bytes > max(CHAIN_BYTES_MIN, 2 * self.snapshot_bytes)
-        return grown or len(self.chain) >= CHAIN_BLOCKS_MAX
+    def sweep_bytes(self, slice_bytes: int) -> int:
+        """How much of a snapshot the next batch shall write; 0 for nothing.
+
+        In step with what has changed since it began, so that it ends before as much has changed again.
+        """
+        changes_bytes = self.bytes - self.snapshot_bytes
+        if not self.sweep:
+            grown = changes_bytes > max(CHAIN_BYTES_MIN, self.snapshot_bytes)
+            if not grown and len(self.chain) < CHAIN_BLOCKS_MAX // 2 and not self.wanted:
+                return 0
+            return max(slice_bytes, self.bytes // SLICES_MAX)
+        since = sum(link.block.size - link.swept_bytes for link in self.chain if link.version >= self.sweep)
+        return max(slice_bytes, self.bytes // SLICES_MAX, since - self.swept_bytes)
 
     @property
-    def previous(self) -> list[BlockRef]:
+    def previous(self) -> list[ChainLink]:
         """The chain of ``version - 1``."""
-        if self.replaced is not None:
-            return self.replaced
-        return self.chain[:-1] if self.wrote else self.chain
+        return [*self.replaced, *(self.chain[:-1] if self.wrote else self.chain)]
 
 
 @dataclass(frozen=True, slots=True)
 class StateStatistics:
     """Size of one keyed state; chain figures are what a lost worker would cost to rebuild.
 
+    snapshots: of partitions, since start. slice_bytes_max: the most that a batch wrote of one.
     cache_bytes, disk_bytes: what it takes as of its last batches, of a state on disk; 0 in memory.
     hits, misses: keys that were found in the cache, or looked for on disk, since the worker has them.
     """
@@ -75,6 +95,8 @@ class StateStatistics:
     disk_bytes: int = 0
     hits: int = 0
     misses: int = 0
+    snapshots: int = 0
+    slice_bytes_max: int = 0
 
 
 class StateRegistry:
@@ -122,14 +144,16 @@ class StateRegistry:
             base, target, chain = partition.version - 1, partition.version, partition.previous
         else:
             base, target, chain = partition.version, partition.version, partition.chain
+        changelog = volatile and base != target
         return StateDirective(
             use.state_id,
             use.partition,
             base,
             target,
-            tuple(chain) if restore else None,
-            changelog=volatile and base != target,
-            snapshot=volatile and base != target and partition.wants_snapshot,
+            tuple([link.block for link in chain]) if restore else None,
+            changelog=changelog,
+            sweep_bytes=partition.sweep_bytes(self.config.snapshot_slice_bytes) if changelog else 0,
+            sweep=partition.sweep,
             memory_bytes_max=self.config.memory_bytes_max if self.config.on_disk else 0,
         )
 
@@ -143,23 +167,33 @@ class StateRegistry:
             return
         if partition.version == directive.target:
             self._undo(use, partition)
-        elif partition.replaced is not None:
-            self._ledger.release(partition.replaced)
-            partition.replaced = None
+        elif partition.replaced:
+            self._release(partition.replaced)
+            partition.replaced = []
         partition.wrote = report.block is not None
         if report.block is not None:
+            link = ChainLink(
+                report.block,
+                report.version,
+                report.is_snapshot or not partition.chain,
+                report.sweep,
+                report.block.size if report.is_snapshot else report.swept_bytes,
+                report.sweep_done,
+            )
             if use.state_id in self._durable:
-                self._note(use, report, first=report.is_snapshot or not partition.chain)
-            self._extend(partition, report.block, report.is_snapshot)
+                self._note(use, report, link)
+            self._extend(partition, link, report.is_snapshot)
         partition.version, partition.batch = report.version, use.batch
 
     def _undo(self, use: StateUse, partition: _Partition) -> None:
         """The batch was run again: what its first run gave does not count."""
         if not partition.wrote:
             return
-        self._ledger.release(partition.chain[-1:])
-        partition.chain = partition.previous
-        partition.replaced = None
+        self._release(partition.chain[-1:])
+        partition.chain, partition.replaced = partition.previous, []
+        # The worker gave the snapshot up when it went back, and a complete one may be a part again.
+        partition.bytes = sum(link.block.size for link in partition.chain)
+        partition.sweep, partition.snapshot_bytes = 0, snapshot_bytes(partition.chain)
         for known in self._changes:
             if (known.state_id, known.partition, known.version) == (
                 use.state_id,
@@ -170,28 +204,33 @@ class StateRegistry:
                 self._changes.remove(known)
                 break
 
-    def _extend(self, partition: _Partition, block: BlockRef, is_snapshot: bool) -> None:
-        self._ledger.retain([block])
-        if is_snapshot:
-            partition.replaced, partition.chain = partition.chain, [block]
-            partition.snapshot_bytes, partition.changes_bytes = block.size, 0
-        else:
-            partition.chain.append(block)
-            partition.changes_bytes += block.size
+    def _release(self, links: Iterable[ChainLink]) -> None:
+        self._ledger.release([link.block for link in links])
 
-    def _note(self, use: StateUse, report: StateReport, *, first: bool) -> None:
-        assert report.block is not None
-        change = StateChange(
-            use.state_id,
-            use.partition,
-            use.partitions,
-            report.version,
-            first,
-            report.block,
-            use.batch,
-            report.keys,
-        )
-        self._ledger.retain([report.block])
+    def _extend(self, partition: _Partition, link: ChainLink, is_snapshot: bool) -> None:
+        """Add a link; it cuts off what a complete snapshot makes needless."""
+        self._ledger.retain([link.block])
+        if not partition.chain:
+            partition.snapshot_bytes = link.block.size
+        goes_on = link.sweep and link.sweep == partition.sweep
+        partition.swept_bytes = link.swept_bytes + (partition.swept_bytes if goes_on else 0)
+        partition.sweep, partition.waits = link.sweep, 0 if link.sweep else partition.waits
+        partition.slice_bytes_max = max(partition.slice_bytes_max, link.swept_bytes)
+        partition.chain.append(link)
+        partition.bytes += link.block.size
+        if is_snapshot or link.sweep_done:
+            began = link.version if is_snapshot else link.sweep
+            kept = [item for item in partition.chain if item.version >= began]
+            partition.replaced = partition.chain[: len(partition.chain) - len(kept)]
+            partition.chain = kept
+            partition.bytes = sum(item.block.size for item in kept)
+            partition.snapshot_bytes, partition.sweep, partition.swept_bytes = partition.swept_bytes, 0, 0
+            partition.wanted, partition.waits = False, 0
+            partition.snapshots += 1
+
+    def _note(self, use: StateUse, report: StateReport, link: ChainLink) -> None:
+        self._ledger.retain([link.block])
+        change = _change(use.state_id, use.partition, use.partitions, link, use.batch, report.keys)
         self._changes.append(change)
 
     def take_changes(self, batch: int, state_ids: Container[str]) -> list[StateChange]:
@@ -218,25 +257,33 @@ class StateRegistry:
         partitions: int,
         version: int,
         batch: int,
-        blocks: Sequence[BlockRef],
+        links: Sequence[ChainLink],
         *,
         write: bool = False,
     ) -> None:
         """A state of an earlier run, to be loaded by the worker that gets the partition.
 
-        blocks: its chain; the registry takes over their hold.
+        links: its chain; the registry takes over the hold of its blocks.
         write: the chain is not in the journal as it is here; the next commit writes it.
         """
-        size = sum(block.size for block in blocks)
-        entry = _Partition(version, batch, -1, list(blocks), None, blocks[0].size, size - blocks[0].size)
+        entry = _Partition(version, batch, -1, list(links))
+        entry.bytes, entry.snapshot_bytes = sum(link.block.size for link in links), snapshot_bytes(links)
         entry.partitions = partitions
         self._partitions[state_id, partition] = entry
         if write:
             self._changes.extend(self._whole(state_id, partition, entry))
 
     def rewrite(self, state_id: str, partition: int, batch: int) -> None:
-        """Have the whole chain of a partition written anew by the commit of ``batch``, if that can be."""
+        """Have the beginning of a chain move on: the journal holds much else because of it.
+
+        The commit of ``batch`` writes a small chain anew, if that can be. Of a larger one a snapshot is made
+        by the next batches; when they do not come to it, it is written anew as well.
+        """
         entry = self._partitions.get((state_id, partition))
+        if entry is not None and entry.bytes > self.config.snapshot_slice_bytes:
+            entry.wanted, entry.waits = True, entry.waits + 1
+            if entry.waits <= WAIT_COMMITS:
+                return
         if (
             entry is None
             or not entry.chain
@@ -254,23 +301,24 @@ class StateRegistry:
         self._changes.extend(self._whole(state_id, partition, entry))
 
     def _whole(self, state_id: str, partition: int, entry: _Partition) -> list[StateChange]:
-        self._ledger.retain(entry.chain)
-        whole = StateChange(
-            state_id,
-            partition,
-            entry.partitions,
-            entry.version,
-            True,
-            entry.chain[0],
-            entry.batch,
-            entry.keys,
-        )
-        return [whole, *(whole._replace(first=False, block=block) for block in entry.chain[1:])]
+        self._ledger.retain([link.block for link in entry.chain])
+        entry.waits = 0
+        return [
+            _change(
+                state_id,
+                partition,
+                entry.partitions,
+                link._replace(first=index == 0),
+                entry.batch,
+                entry.keys,
+            )
+            for index, link in enumerate(entry.chain)
+        ]
 
     def chains(self, state_id: str) -> dict[int, tuple[int, list[BlockRef]]]:
         """Version and chain of each partition of a state."""
         return {
-            partition: (entry.version, list(entry.chain))
+            partition: (entry.version, [link.block for link in entry.chain])
             for (name, partition), entry in self._partitions.items()
             if name == state_id
         }
@@ -280,7 +328,7 @@ class StateRegistry:
         self.dropped = (*self.dropped, *sorted(state_ids))[-DROPPED_MAX:]
         for key in [key for key in self._partitions if key[0] in state_ids]:
             partition = self._partitions.pop(key)
-            self._ledger.release([*partition.chain, *(partition.replaced or ())])
+            self._release([*partition.chain, *partition.replaced])
         self.release_changes([change for change in self._changes if change.state_id in state_ids])
         self._changes = [change for change in self._changes if change.state_id not in state_ids]
 
@@ -297,16 +345,37 @@ class StateRegistry:
     def statistics(self) -> list[StateStatistics]:
         """Sizes, by state."""
         totals: dict[str, list[int]] = {}
+        largest: dict[str, int] = {}
         for (state_id, _), entry in self._partitions.items():
             figures = (
                 entry.keys,
                 len(entry.chain),
-                sum(ref.size for ref in entry.chain),
+                entry.bytes,
                 entry.cache_bytes,
                 entry.disk_bytes,
                 entry.hits,
                 entry.misses,
+                entry.snapshots,
             )
             total = totals.setdefault(state_id, [0] * len(figures))
             totals[state_id] = [sum(pair) for pair in zip(total, figures, strict=True)]
-        return [StateStatistics(state_id, *total) for state_id, total in totals.items()]
+            largest[state_id] = max(largest.get(state_id, 0), entry.slice_bytes_max)
+        return [StateStatistics(state_id, *[*total, largest[state_id]]) for state_id, total in totals.items()]
+
+
+def _change(
+    state_id: str, partition: int, partitions: int, link: ChainLink, batch: int, keys: int
+) -> StateChange:
+    return StateChange(
+        state_id,
+        partition,
+        partitions,
+        link.version,
+        link.first,
+        link.block,
+        batch,
+        keys,
+        sweep=link.sweep,
+        swept_bytes=link.swept_bytes,
+        sweep_done=link.sweep_done,
+    )

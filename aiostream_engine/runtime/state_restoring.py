@@ -18,6 +18,7 @@ from ..state.budget import Budget
 from ..state.disk_store import DiskStore
 from ..state.store import MemoryStore
 from ..types import BlockRef
+from .chains import ChainLink
 from .driver import StreamDriver
 from .recovered import Layout, Recovered, StateChains
 from .recovery import step_of_state
@@ -97,10 +98,10 @@ class StateRestoring:
         runner = self.engine.runner
         for index, chain in found.chains.items():
             on_disk = runner.states.config.on_disk
-            blocks = await asyncio.to_thread(_copied, chain.blocks, runner.directory, on_disk=on_disk)
-            runner.directory.ledger.retain(blocks)
+            links = await asyncio.to_thread(_copied, chain.links, runner.directory, on_disk=on_disk)
+            runner.directory.ledger.retain([link.block for link in links])
             time = self.recovered.time
-            runner.states.seed(node.state_id, index, found.partitions, chain.version, time, blocks)
+            runner.states.seed(node.state_id, index, found.partitions, chain.version, time, links)
 
     async def _dealt(
         self,
@@ -123,7 +124,8 @@ class StateRestoring:
         for index, store in enumerate(stores):
             block = await asyncio.to_thread(_snapshot, store, runner.directory)
             runner.directory.ledger.retain([block])
-            runner.states.seed(node.state_id, index, len(stores), version, time, [block], write=True)
+            link = ChainLink(block, version, first=True, swept_bytes=block.size)
+            runner.states.seed(node.state_id, index, len(stores), version, time, [link], write=True)
 
     # -- from one layout to another ------------------------------------------------------------
 
@@ -157,8 +159,8 @@ class StateRestoring:
         await self._seed(node, stores, version, self.driver.last_time)
 
 
-def _copied(blocks: Sequence[BlockRef], directory: BlockDirectory, *, on_disk: bool) -> list[BlockRef]:
-    payloads = map(read_bytes, blocks)
+def _copied(links: Sequence[ChainLink], directory: BlockDirectory, *, on_disk: bool) -> list[ChainLink]:
+    payloads = (read_bytes(link.block) for link in links)
     if on_disk:
         path, sizes = directory.writer.write_on_disk(payloads)
     else:
@@ -166,7 +168,8 @@ def _copied(blocks: Sequence[BlockRef], directory: BlockDirectory, *, on_disk: b
         path, sizes = directory.writer.write(parts)[0], [len(part) for part in parts]
     offsets = itertools.accumulate(sizes, initial=0)
     return [
-        BlockRef("pickle", None, path, offset, size) for offset, size in zip(offsets, sizes, strict=False)
+        link._replace(block=BlockRef("pickle", None, path, offset, size))
+        for link, offset, size in zip(links, offsets, sizes, strict=False)
     ]
 
 

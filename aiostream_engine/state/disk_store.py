@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 from ..errors import AiostreamError, StorageError
 from .budget import Budget
-from .pieces import pieces_of
+from .pieces import StatePayload, pieces_of
 from .scratch import ScratchFile
 from .spilling import SpillingDict
 from .store import Changes, MemoryStore, chain_keys
+from .sweep import Sweep
 
 __all__ = ["DiskStore"]
 
@@ -84,6 +85,8 @@ class DiskStore(MemoryStore):
             raise
         self.version = version
         self._scratch.clear()
+        if self.sweep is not None:
+            self.sweep.forget(changes.removed)
 
     def _note(self, changes: Changes) -> None:
         """Keep what undoes ``changes``: of each key its value and its place, () where it was not there."""
@@ -108,7 +111,8 @@ class DiskStore(MemoryStore):
             times.discard(key)
 
     def rollback(self) -> None:
-        """Undo the last :meth:`apply`; when it raises, the store cannot be used any more."""
+        """Undo the last :meth:`apply`, give a sweep up; when it raises, the store cannot be used any more."""
+        self.sweep = None
         try:
             for mapping, undo in ((self.entries, self._undone), (self.touched, self._untouched)):
                 for key, before in undo.items():
@@ -129,7 +133,7 @@ class DiskStore(MemoryStore):
 
     # -- blocks --------------------------------------------------------------------------------
 
-    def changes_block(self, changes: Changes) -> Iterable[bytes]:
+    def changes_block(self, changes: Changes, *, more: bool = False) -> Iterable[bytes]:
         """The parts of a block of the changelog; read from the store while they are consumed."""
         return pieces_of(changes.changed.items(), changes.removed, changes.touched.items())
 
@@ -141,8 +145,26 @@ class DiskStore(MemoryStore):
         """The whole partition as a block, in memory."""
         return b"".join(self.snapshot_block())
 
+    def begin_sweep(self) -> Sweep:
+        """Begin a snapshot in slices; another one under way is given up."""
+        self.sweep = Sweep(self.version, self.entries.walk(), self.touched.walk())
+        return self.sweep
+
+    def load(self, payloads: Iterable[StatePayload]) -> None:
+        """Replay a chain of blocks into a new store."""
+        self.entries.leave_room()
+        self.touched.leave_room()
+        super().load(payloads)
+
     def _take(self, entries: dict[Any, Any], touched: dict[Any, int]) -> None:
         self._replay(entries, (), touched)
+
+    def _take_slice(self, entries: dict[Any, Any], touched: dict[Any, int]) -> None:
+        for key, value in entries.items():
+            self.entries.put_early(key, value)
+        for key, at in touched.items():
+            if key not in self.touched:  # what is there was touched since the sweep began
+                self.touched.put_early(key, at)
 
 
 def _note_entry(undo: SpillingDict, mapping: SpillingDict, key: Any) -> None:

@@ -21,6 +21,7 @@ StatePayload = bytes | memoryview | BlockRef
 PIECE_BYTES = 1024 * 1024
 PIECE_RECORDS = 4096
 _BUFFER_BYTES = 256 * 1024
+_SOME = ("piece", "slice")  # kinds of pickles that may have others behind them in a block
 _Pairs = Iterable[tuple[Any, Any]]
 
 
@@ -64,7 +65,7 @@ def read_pieces(payload: StatePayload) -> Iterator[tuple[Any, ...]]:
     assert data is not None
     content = pickle.loads(data)
     yield content
-    if content[0] == "piece":
+    if content[0] in _SOME:
         yield from _read(io.BytesIO(data), len(data), skip=True)
 
 
@@ -86,5 +87,5 @@ def _read(file: BinaryIO, end: int, *, skip: bool = False) -> Iterator[tuple[Any
         if not skip:
             yield content
         skip = False
-        if content[0] != "piece":  # a block of one pickle; what follows it is not ours
+        if content[0] not in _SOME:  # a block of one pickle; what follows it is not ours
             return

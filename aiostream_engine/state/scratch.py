@@ -170,6 +170,14 @@ class ScratchFile:
         """All keys and values, in the order of places."""
         return self._walk(f"select key, value from {table} order by place")
 
+    def rows_after(self, table: str, place: int, last: int, count: int) -> list[tuple[int, bytes, bytes]]:
+        """Places, keys and values of the next rows behind ``place``, up to that at ``last``."""
+        found: list[tuple[int, bytes, bytes]] = self._run(
+            f"select place, key, value from {table} where place > ? and place <= ? order by place limit ?",
+            (place, last, count),
+        ).fetchall()
+        return found
+
     def _walk(self, statement: str) -> Iterator[Any]:
         cursor = self._run(statement)
         try:

@@ -6,7 +6,7 @@ import itertools
 import operator
 import pickle
 from collections import OrderedDict
-from collections.abc import ItemsView, Iterable, Iterator, MutableMapping
+from collections.abc import Collection, ItemsView, Iterable, Iterator, MutableMapping
 from typing import Any
 
 from ..blocks.pickling import dumps
@@ -23,6 +23,7 @@ _ABSENT_MAX = 4096
 _DEAD_MAX = 256
 _ROWS = 256
 _KEY_CHARS_MAX = 200
+_LATE = 1 << 40
 _place = operator.attrgetter("place")
 
 
@@ -64,7 +65,7 @@ class SpillingDict(MutableMapping[Any, Any]):
         self._dead: set[int] = set()  # places of rows that are still to be removed
         self._absent: set[Any] = set()  # keys that were looked for in the file lately
         self._table = ""
-        self._next = 1
+        self._next = self._early = 1
         self._count = 0
         self._rows = 0  # that are not dead
         self.bytes = 0
@@ -229,6 +230,26 @@ class SpillingDict(MutableMapping[Any, Any]):
         self._dirty.add(slot)
         self._grow(slot.size)
 
+    def leave_room(self) -> None:
+        """Have :meth:`put` leave places for :meth:`put_early`; while it is empty."""
+        self._next = _LATE
+
+    def put_early(self, key: Any, value: Any) -> None:
+        """Set ``key``: where it stands if that is an early place, else behind the early ones before it."""
+        slot = self._hot.get(key)
+        place = self._stored_place(key) if slot is None else slot.place
+        if place is not None and place < _LATE:
+            self.put(key, value)
+            return
+        if place is not None:
+            del self[key]
+        self.put_back(key, value, self._early)
+        self._early += 1
+
+    def walk(self) -> _PlaceWalk:
+        """A walk over all that is there now, which goes on while it changes."""
+        return _PlaceWalk(self)
+
     def clear(self) -> None:
         """Remove all."""
         if self._rows or self._dead:
@@ -292,6 +313,49 @@ class _Items(ItemsView[Any, Any]):
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return self._mapping._pairs()
+
+
+class _PlaceWalk:
+    """Writes what the file has not, key by key, then reads the file in the order of places."""
+
+    def __init__(self, mapping: SpillingDict) -> None:
+        self._mapping = mapping
+        self._last = mapping._next - 1
+        self._at = 0
+        # Only keys: what goes to the file by itself is not held here. The last ones to go come last.
+        self._fresh = [key for key, slot in mapping._hot.items() if not slot.stored]
+        self._fresh.reverse()
+
+    def take(self, count: int) -> tuple[dict[Any, Any], int] | None:
+        """The next keys, or none yet and the bytes of those that were written to the file."""
+        mapping = self._mapping
+        if self._fresh:
+            return {}, self._write(count)
+        if not mapping._table:
+            return None
+        part: dict[Any, Any] = {}
+        rows = mapping._file.rows_after(mapping._table, self._at, self._last, count)
+        for place, stored, value in rows:
+            if place not in mapping._dead:
+                key = pickle.loads(stored)
+                hot = mapping._hot.get(key)
+                part[key] = pickle.loads(value) if hot is None else hot.value
+            self._at = place
+        return (part, 0) if rows else None
+
+    def _write(self, count: int) -> int:
+        mapping, work = self._mapping, 0
+        slots = []
+        for _ in range(min(count, len(self._fresh))):
+            slot = mapping._hot.get(self._fresh.pop())
+            if slot is not None and not slot.stored:
+                slots.append(slot)
+                work += slot.size
+        mapping._write(slots)
+        return work
+
+    def forget(self, keys: Collection[Any]) -> None:
+        """Nothing to do: a key that is added again has a later place."""
 
 
 def _bytes_of(key: Any, value: Any) -> int:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from ..blocks.pickling import dumps
 from ..errors import AiostreamError, CorruptionError
 from .pieces import StatePayload, read_pieces
+from .sweep import KeyWalk, Sweep
 
 __all__ = ["Changes", "MemoryStore"]
 
@@ -38,9 +39,9 @@ class Changes:
         """True when the partition stays as it is."""
         return not (self.changed or self.removed or self.touched)
 
-    def dump(self) -> bytes:
-        """The changes as a block of the changelog."""
-        return dumps(("changes", self.changed, self.removed, self.touched))
+    def dump(self, *, more: bool = False) -> bytes:
+        """The changes as a block of the changelog; more: as the first piece of one."""
+        return dumps(("piece" if more else "changes", self.changed, self.removed, self.touched))
 
     def clear(self) -> None:
         """Free what has been applied and written; what the step yields stays."""
@@ -51,7 +52,16 @@ class Changes:
 class MemoryStore:
     """Key -> value, with a version and the times of last touch in order, oldest first."""
 
-    __slots__ = ("_undo", "_undo_touched", "_undo_version", "entries", "touched", "version")
+    __slots__ = (
+        "_early",
+        "_undo",
+        "_undo_touched",
+        "_undo_version",
+        "entries",
+        "sweep",
+        "touched",
+        "version",
+    )
 
     on_disk: ClassVar[bool] = False
     """True when blocks of it belong on disk too, since they need not fit in memory."""
@@ -63,6 +73,9 @@ class MemoryStore:
         self._undo: MutableMapping[Any, Any] | None = None
         self._undo_touched: MutableMapping[Any, Any] = {}
         self._undo_version = -1
+        self._early: dict[Any, None] = {}
+        self.sweep: Sweep | None = None
+        """The snapshot in slices that is under way."""
 
     @property
     def failure(self) -> AiostreamError | None:
@@ -98,6 +111,8 @@ class MemoryStore:
         self._undo_touched = {key: self.touched.get(key) for key in chain_keys(changes)} if timed else {}
         self._replay(changes.changed, changes.removed, changes.touched)
         self.version = version
+        if self.sweep is not None:
+            self.sweep.forget(changes.removed)
 
     def _replay(self, changed: Mapping[Any, Any], removed: Iterable[Any], touched: Mapping[Any, int]) -> None:
         self.entries.update(changed)
@@ -113,8 +128,9 @@ class MemoryStore:
         return self._undo is not None and self._undo_version == version
 
     def rollback(self) -> None:
-        """Undo the last :meth:`apply`."""
+        """Undo the last :meth:`apply`; a sweep is given up."""
         assert self._undo is not None
+        self.sweep = None
         for key, value in self._undo.items():
             if value is _ABSENT:
                 self.entries.pop(key, None)
@@ -130,9 +146,9 @@ class MemoryStore:
 
     # -- blocks --------------------------------------------------------------------------------
 
-    def changes_block(self, changes: Changes) -> Iterable[bytes]:
-        """The parts of a block of the changelog."""
-        yield changes.dump()
+    def changes_block(self, changes: Changes, *, more: bool = False) -> Iterable[bytes]:
+        """The parts of a block of the changelog; more: other pieces come behind them."""
+        yield changes.dump(more=more)
 
     def snapshot_block(self) -> Iterable[bytes]:
         """The parts of a block that holds the whole partition."""
@@ -142,16 +158,41 @@ class MemoryStore:
         """The whole partition as a block."""
         return dumps(("snapshot", self.entries, self.touched))
 
+    def begin_sweep(self) -> Sweep:
+        """Begin a snapshot in slices; another one under way is given up."""
+        self.sweep = Sweep(self.version, KeyWalk(self.entries), KeyWalk(self.touched))
+        return self.sweep
+
     def load(self, payloads: Iterable[StatePayload]) -> None:
-        """Replay a chain of blocks: at most one snapshot, first, then changes in order."""
+        """Replay a chain of blocks, in order: what begins with a snapshot or a sweep, or with nothing."""
         for payload in payloads:
             for kind, *content in read_pieces(payload):
                 if kind == "snapshot":
                     self._take(*content)
                 elif kind in ("changes", "piece"):
                     self._replay(*content)
+                    for key in content[1] if self._early else ():
+                        self._early.pop(key, None)
+                elif kind == "slice":
+                    self._take_slice(*content)
                 else:
                     raise CorruptionError(f"a state block of unknown kind {kind!r}")
+        self._put_in_order()
+
+    def _take_slice(self, entries: dict[Any, Any], touched: dict[Any, int]) -> None:
+        self.entries.update(entries)
+        self._early.update(dict.fromkeys(entries))
+        for key, at in touched.items():
+            self.touched.setdefault(key, at)  # what is there was touched since the sweep began
+
+    def _put_in_order(self) -> None:
+        """Keys of slices stand before those that came while these were written."""
+        if not self._early:
+            return
+        entries = {key: self.entries.pop(key) for key in self._early}
+        entries.update(self.entries)
+        self.entries, self._early = entries, {}
+        self.touched = dict(sorted(self.touched.items(), key=lambda item: item[1]))
 
     def _take(self, entries: dict[Any, Any], touched: dict[Any, int]) -> None:
         self.entries, self.touched = entries, touched

@@ -55,6 +55,15 @@ def test_a_batch_that_is_run_again_is_undone_if_its_records_are_not_in_the_state
     assert store.entries["key"] == 1
 
 
+def test_a_batch_whose_block_was_lost_is_undone_so_that_another_one_is_written(
+    environment: TaskEnvironment,
+) -> None:
+    """Its task failed behind the state: without a block the changes would be in no chain."""
+    store = advanced(advanced(held(environment, directive(0, 1)), 1), 2)
+    assert held(environment, directive(1, 2)._replace(changelog=True)).version == 1
+    assert store.entries["key"] == 1
+
+
 def test_a_version_that_is_not_held_is_asked_for_and_loaded(environment: TaskEnvironment) -> None:
     with pytest.raises(StateMissing):
         held(environment, directive(4, 5))

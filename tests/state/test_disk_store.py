@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 
 from aiostream_engine.errors import StorageError, UnpicklableError
 from aiostream_engine.operators.function import Fn
+from aiostream_engine.state import sweep
 from aiostream_engine.state.budget import Budget
+from aiostream_engine.state.changelog import log_block
 from aiostream_engine.state.disk_store import DiskStore
 from aiostream_engine.state.specs import (
     ExpiringInverseWindow,
@@ -25,12 +28,15 @@ from aiostream_engine.state.specs import (
     StateSpecification,
     UpdateState,
 )
-from aiostream_engine.state.store import MemoryStore
+from aiostream_engine.state.store import Changes, MemoryStore
 from aiostream_engine.types import BlockRef
 from tests.state.test_scratch import file_bytes_max
 
 PADDING = "x" * 400
 KEYS = [0, 1, 2, 3, 1.0, -1, -2, "a", "b", (-1, 1), (-2, 1), None]
+
+
+Chain = list[tuple[int, bytes]]  # version and block
 
 
 class Harness:
@@ -42,21 +48,23 @@ class Harness:
         self.directory = tempfile.gettempdir()  # its files have no names
         self.memory = MemoryStore()
         self.disk = self.new_store()
-        self.chains: tuple[list[bytes], list[bytes]] = [], []
+        self.chains: tuple[Chain, Chain] = [], []
+        self.before: list[Chain] = [[], []]
         self.version = 0
         self.was_rolled_back = False
 
     def new_store(self) -> DiskStore:
         return DiskStore(self.directory, self.budget, "counts")
 
-    def batch(self, inputs: list[list[Any]], time: int) -> None:
+    def batch(self, inputs: list[list[Any]], time: int, sweep_bytes: int = 0) -> None:
         self.version += 1
+        self.before = [list(chain) for chain in self.chains]
         given = []
         for store, chain in zip((self.memory, self.disk), self.chains, strict=True):
             changes = self.spec.update(store, inputs, time)
             assert changes.empty == (not changes.changed and not changes.removed and not changes.touched)
             store.apply(changes, self.version)
-            chain.append(b"".join(store.changes_block(changes)))
+            self.log(store, chain, changes, sweep_bytes)
             changes.clear()
             given.append(list(self.spec.output(store, changes)))
         if self.was_rolled_back:  # a key that came back may stand elsewhere
@@ -64,28 +72,41 @@ class Harness:
         assert given[0] == given[1]
         self.compare()
 
+    def log(self, store: MemoryStore, chain: Chain, changes: Changes, sweep_bytes: int) -> None:
+        """As worker and driver do it together."""
+        began = store.sweep.began if store.sweep is not None else 0
+        block = log_block(store, changes, sweep_bytes, began)
+        if block is None:
+            return
+        chain.append((self.version, b"".join(block.parts)))
+        if block.is_snapshot:
+            del chain[:-1]
+        elif block.sweep is not None and block.sweep.done:
+            chain[:] = [item for item in chain if item[0] >= block.sweep.began]
+
     def roll_back(self) -> None:
         if not self.memory.can_roll_back_to(self.version - 1):
             return
         assert self.disk.can_roll_back_to(self.version - 1)
-        for store, chain in zip((self.memory, self.disk), self.chains, strict=True):
+        for store, chain, before in zip((self.memory, self.disk), self.chains, self.before, strict=True):
             store.rollback()
-            chain.pop()
+            chain[:] = before
         self.version -= 1
         self.was_rolled_back = True
         self.compare()
 
     def snapshot(self) -> None:
         for store, chain in zip((self.memory, self.disk), self.chains, strict=True):
-            chain[:] = [b"".join(store.snapshot_block())]
+            chain[:] = [(self.version, b"".join(store.snapshot_block()))]
+            store.sweep = None
         self.memory._undo = None  # what is before a snapshot is not in the chain of this test
         self.disk._undo = None
 
     def lose(self) -> None:
         """The worker dies: each store is made anew, from the chain of the other."""
-        self.memory = MemoryStore.restore(self.chains[1], self.version)
+        self.memory = MemoryStore.restore([block for _, block in self.chains[1]], self.version)
         self.disk = self.new_store()
-        self.disk.load(self.chains[0])
+        self.disk.load([block for _, block in self.chains[0]])
         self.disk.version = self.version
         self.compare()
 
@@ -137,8 +158,13 @@ SPECS: dict[str, StateSpecification] = {
     "filtered window": FilteredInverseWindow(Fn(added), Fn(taken), Fn(is_odd)),
     "expiring window": ExpiringInverseWindow(Fn(added), Fn(taken), Fn(is_odd)),
 }
+SLICES = st.sampled_from([1, 1, 1000, 100_000])
 records = st.lists(st.tuples(st.sampled_from(KEYS), st.integers(-3, 9)), max_size=12)
-steps = st.lists(st.sampled_from(["batch"] * 6 + ["roll back", "snapshot", "lose"]), min_size=2, max_size=14)
+steps = st.lists(
+    st.sampled_from(["batch"] * 3 + ["slice"] * 5 + ["roll back", "snapshot", "lose"]),
+    min_size=2,
+    max_size=20,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -148,22 +174,28 @@ def _no_open_files() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_both_give_the_same_answers_whatever_happens_between(name: str) -> None:
-    """Batches run again, lost workers and snapshots at any place; keys of any type, most of them on disk."""
+def test_both_give_the_same_answers_whatever_happens_between(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches run again, lost workers and snapshots at any place, and such as take several batches.
+
+    Keys of any type, most of them on disk.
+    """
     spec = SPECS[name]
+    monkeypatch.setattr(sweep, "_KEYS", (1, 3))
 
     @given(st.data())
     @settings(max_examples=40, deadline=None)
     def check(data: st.DataObject) -> None:
         harness, entering = Harness(spec), list[list[Any]]()
         for number, step in enumerate(data.draw(steps), 1):
-            if step == "batch":
+            if step in ("batch", "slice"):
                 inputs = [data.draw(records)]
                 if "window" in name:
                     inputs = [list(dict(inputs[0]).items())]
                     entering.append(inputs[0])
                     inputs.append(entering.pop(0) if len(entering) > 3 else [])
-                harness.batch(inputs, 1000 * number)
+                harness.batch(inputs, 1000 * number, data.draw(SLICES) if step == "slice" else 0)
             elif step == "roll back":
                 if "window" not in name:  # there the window would have to go back as well
                     harness.roll_back()
@@ -173,6 +205,30 @@ def test_both_give_the_same_answers_whatever_happens_between(name: str) -> None:
                 harness.lose()
 
     check()
+
+
+@pytest.mark.parametrize("name", ["map_with_state", "without timeout", "window"])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_snapshot_in_slices_is_the_state_while_it_changes(
+    name: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few keys change in a batch; some go, some come again; the chain is cut at each end of a sweep."""
+    monkeypatch.setattr(sweep, "_KEYS", (1, 3))
+    rng, harness, cuts = random.Random(seed), Harness(SPECS[name]), 0
+    sweep_bytes = 150 if name == "window" else 2500  # a few of its keys
+    inputs: list[list[Any]] = [[(key, 1) for key in range(30)]]
+    harness.batch([*inputs, []] if name == "window" else inputs, 1000)
+    for number in range(2, 60):
+        inputs = [[(rng.randrange(40), rng.randrange(5)) for _ in range(3)]]
+        before = len(harness.chains[0])
+        harness.batch([*inputs, []] if name == "window" else inputs, 1000 + 50 * number, sweep_bytes)
+        cuts += len(harness.chains[0]) < before
+        if rng.random() < 0.06 and name != "window":
+            harness.roll_back()
+        elif rng.random() < 0.08:
+            harness.lose()
+    harness.lose()
+    assert cuts
 
 
 @pytest.mark.parametrize("name", ["map_with_state", "update_state_by_key"])
