@@ -127,7 +127,8 @@ def test_exceptions_of_py4j_are_those_of_the_layer(undo):
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("pyspark.sql", "pandas, DuckDB or sqlite3"),
+        ("pyspark.sql.types", "pandas, DuckDB or sqlite3"),
+        ("pyspark.pandas", "pyspark.pandas is not there"),
         ("pyspark.sql.functions", "a SQL lane is planned"),
         ("pyspark.mllib.clustering", "partial_fit"),
         ("pyspark.streaming.kinesis", "no Kinesis source yet"),

@@ -94,6 +94,33 @@ class Py4JJavaError(Exception):
     It is not the class of the ``py4j`` package, which the layer does not need; import it from here.
     """
 
+    @property
+    def java_exception(self) -> JavaException:
+        """What programs ask for the message; there is no Java exception behind it."""
+        return JavaException(self)
+
+
+class JavaException:
+    """The methods of a Java exception that programs call on ``Py4JJavaError.java_exception``."""
+
+    def __init__(self, error: Py4JJavaError) -> None:
+        self._error = error
+
+    def getMessage(self) -> str:
+        """The text of the error."""
+        return str(self._error)
+
+    getLocalizedMessage = getMessage
+
+    def getCause(self) -> None:
+        """Always None: what it was caused by is in the text."""
+
+    def toString(self) -> str:
+        """The class and the text of the error."""
+        return f"{type(self._error).__name__}: {self._error}"
+
+    __str__ = toString
+
 
 class PySparkRuntimeError(PySparkException, RuntimeError):
     """As PySpark."""

@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..alias import Alias
+from .missing import SQL
 
 __all__ = ["install_as_pyspark"]
 
-_SQL = (
-    "pyspark.sql is not there: this is aiostream_engine's PySpark layer, which has streaming and RDDs. "
-    "DataFrames and SQL need an engine of their own; a SQL lane is planned. Until then, inside of "
-    "foreachRDD: `rows = rdd.collect()` and hand them to pandas, DuckDB or sqlite3; or express the query "
-    "by reduceByKey, join and filter on the DStream; or run this script with real PySpark"
-)
 _ML = (
     "{name} is not there: this is aiostream_engine's PySpark layer, which has streaming and RDDs. "
     "Train in foreachRDD with a library of your choice (partial_fit and the like) and apply the model with "
     "map or transform; or run this script with real PySpark"
 )
 _MISSING = {
-    "pyspark.sql": _SQL,
-    "pyspark.pandas": _SQL.replace("pyspark.sql", "pyspark.pandas"),
+    "pyspark.sql": SQL.format(name="this module of pyspark.sql"),
+    "pyspark.pandas": SQL.format(name="pyspark.pandas"),
     "pyspark.ml": _ML.format(name="pyspark.ml"),
     "pyspark.mllib": _ML.format(name="pyspark.mllib"),
     "pyspark.streaming.kinesis": (

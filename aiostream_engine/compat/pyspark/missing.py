@@ -6,8 +6,14 @@ from typing import NoReturn
 
 from .errors import PySparkNotImplementedError
 
-__all__ = ["MISSING", "NotInThisLayerError", "refuse"]
+__all__ = ["MISSING", "SQL", "NotInThisLayerError", "refuse"]
 
+SQL = (
+    "{name} is not there: this is aiostream_engine's PySpark layer, which has streaming and RDDs. "
+    "DataFrames and SQL need an engine of their own; a SQL lane is planned. Until then, inside of "
+    "foreachRDD: `rows = rdd.collect()` and hand them to pandas, DuckDB or sqlite3; or express the query "
+    "by reduceByKey, join and filter on the DStream; or run this script with real PySpark"
+)
 _HADOOP = "Hadoop's input and output formats are Java classes, and there is no JVM here"
 _SQL = "there is no Spark SQL here; collect() the records or use them as Python objects"
 _RESOURCES = "resource profiles describe the executors of a cluster, and this layer runs on one machine"

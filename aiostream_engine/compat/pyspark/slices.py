@@ -47,8 +47,12 @@ def _files_of(path: str) -> list[str]:
     name = local_path(path)
     found = sorted(glob.glob(name)) if glob.has_magic(name) else [name] if os.path.exists(name) else []
     if not found:
-        what = "Input Pattern" if glob.has_magic(name) else "Input path does not exist:"
-        raise SparkRuntimeException(f"{what} file:{os.path.abspath(name)}")
+        url = f"file:{os.path.abspath(name)}"
+        raise SparkRuntimeException(
+            f"Input Pattern {url} matches 0 files"
+            if glob.has_magic(name)
+            else f"Input path does not exist: {url}"
+        )
     return [file for entry in found for file in _in_directory(entry)]
 
 

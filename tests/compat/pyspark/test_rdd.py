@@ -15,6 +15,7 @@ from aiostream_engine.compat.pyspark import SparkContext, StorageLevel
 from aiostream_engine.compat.pyspark.dealing import first_place
 from aiostream_engine.compat.pyspark.errors import (
     IllegalArgumentException,
+    Py4JJavaError,
     PySparkRuntimeError,
     PythonException,
     SparkRuntimeException,
@@ -292,3 +293,12 @@ def test_rdds_tell_what_they_are(sc: SparkContext) -> None:
     assert rdd.setName("mine").name() == "mine"
     assert isinstance(rdd.map(abs).toDebugString(), bytes)
     assert rdd.id() < rdd.map(abs).id()
+
+
+def test_the_java_exception_of_an_error_has_its_text(sc):
+    with pytest.raises(Py4JJavaError) as caught:
+        sc.parallelize([0], 1).map(lambda x: 1 // x).collect()
+    told = caught.value.java_exception
+    assert "ZeroDivisionError" in told.getMessage()
+    assert told.toString().startswith("PythonException: ")
+    assert told.getCause() is None

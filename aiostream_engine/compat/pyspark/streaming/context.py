@@ -50,7 +50,8 @@ class StreamingContext(Inputs):
 
     Batches fall on multiples of the duration since the epoch, and are labelled by their end. Differs:
     ticks that were missed are made up for by one batch, unless ``spark.aiostream.missedTicks`` is
-    ``every``; the warning that DStreams are deprecated is left out; ``jssc`` must be None.
+    ``every``; a duration below a millisecond is refused at once and not by ``start``; the warning that
+    DStreams are deprecated is left out; ``jssc`` must be None.
     """
 
     _activeContext: ClassVar[StreamingContext | None] = None
@@ -59,6 +60,7 @@ class StreamingContext(Inputs):
     def __init__(
         self, sparkContext: SparkContext, batchDuration: float | None = None, jssc: None = None
     ) -> None:
+        assert batchDuration is not None or jssc is not None, "give the batch duration in seconds"
         if batchDuration is None or int(batchDuration * 1000) <= 0:
             raise IllegalArgumentException(f"the batch duration is {batchDuration!r}: give seconds above 0")
         if jssc is not None:

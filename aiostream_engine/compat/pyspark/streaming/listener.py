@@ -88,7 +88,14 @@ def _batch_info(info: ev.BatchInfo) -> JavaObject:
         processingDelay=_ms(info.processing_delay_s),
         totalDelay=_ms(info.total_delay_s),
         numRecords=info.records,
-        streamIdToInputInfo=JavaMap({item.stream_id: _input_info(item) for item in info.inputs}),
+        streamIdToInputInfo=JavaMap(
+            # As in Spark, nothing is told of queues.
+            {
+                item.stream_id: _input_info(item)
+                for item in info.inputs
+                if not item.name.startswith("queueStream")
+            }
+        ),
         outputOperationInfos=JavaMap({item.id: _output_info(item) for item in info.outputs}),
     )
 

@@ -39,6 +39,9 @@ class Outputs:
         Called in one thread of its own, batch after batch, and may run actions. What it raises reaches
         ``awaitTermination``; the other outputs and the next batches go on, unless the context came from
         ``getOrCreate``: then the stream stops, so that the batch runs again after a restart.
+
+        Differs: what ``func`` returns is let go, where PySpark fails on anything that is true; a function of
+        another number of arguments is refused at once, where PySpark fails in each batch.
         """
         call = with_time(func, 1, "func should take one or two arguments")
         self._output("foreachRDD", lambda time_ms, rdd: call(datetime_of(time_ms), rdd))

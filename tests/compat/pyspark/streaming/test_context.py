@@ -258,6 +258,22 @@ def test_directories_of_other_file_systems_are_refused(ssc):
         ssc.textFileStream("hdfs://name/in")
 
 
+def test_a_duration_must_be_given(sc):
+    with pytest.raises(AssertionError, match="batch duration"):
+        StreamingContext(sc)
+
+
+def test_a_callback_may_return_something_and_must_take_one_or_two_arguments(ssc):
+    stream, called = ssc.queueStream([[1, 2]]), []
+    stream.foreachRDD(lambda rdd: called.append(rdd.collect()) or [1])
+    with pytest.raises(AssertionError, match="one or two arguments"):
+        stream.foreachRDD(lambda a, b, c: None)
+    ssc.start()
+    wait_for(lambda: len(called) >= 2)
+    assert called[0] == [1, 2]
+    assert ssc.awaitTerminationOrTimeout(0) is False
+
+
 class Heard(StreamingListener):
     def __init__(self):
         self.events = []
@@ -284,6 +300,21 @@ def test_listeners_hear_of_batches_and_outputs(ssc):
     wait_for(lambda: len(heard.events) >= 5)
     output, batch = ("output", "foreachRDD", None), ("batch", 0, True)
     assert heard.events[:5] == [("started", True), output, batch, output, batch]
+
+
+def test_listeners_hear_of_inputs_but_for_queues(ssc, tmp_path):
+    """Spark's queues report no input."""
+    inputs = []
+
+    class Inputs(StreamingListener):
+        def onBatchCompleted(self, batchCompleted):
+            inputs.append(batchCompleted.batchInfo().streamIdToInputInfo())
+
+    ssc.addStreamingListener(Inputs())
+    ssc.queueStream([[1]]).union(ssc.textFileStream(str(tmp_path))).foreachRDD(ignore)
+    ssc.start()
+    wait_for(lambda: inputs)
+    assert inputs[0].size() == 1
 
 
 def test_batches_without_outputs_have_no_events(ssc):
