@@ -298,6 +298,7 @@ class GroupAssignment(Assignment):
         for place in places:
             self.positions.offsets.pop(place, None)
             self.unwritten.discard(place)
+            self._skipped.pop(place, None)
 
     # -- batches of an earlier run -------------------------------------------------------------
 
