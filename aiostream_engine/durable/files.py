@@ -21,8 +21,8 @@ class Files:
     """Operations on real files. Errors are OSError; nothing is retried here."""
 
     def create(self, path: str) -> int:
-        """A new private file, open for appending; FileExistsError when the name is taken."""
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        """A new private file, open for writing; FileExistsError when the name is taken."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(path, flags, 0o600)
 
     def make_directory(self, path: str) -> None:
@@ -38,6 +38,23 @@ class Files:
             while rest:
                 rest = rest[os.write(fd, rest) :]
         return total
+
+    def write_at(self, fd: int, offset: int, parts: Sequence[bytes | memoryview]) -> int:
+        """Write all of ``parts`` from ``offset`` on; gives the number of bytes."""
+        total = sum(len(part) for part in parts)
+        written = os.pwritev(fd, parts, offset)
+        if written < total:
+            rest = memoryview(b"".join(parts))
+            while written < total:
+                written += os.pwrite(fd, rest[written:], offset + written)
+        return total
+
+    def fill(self, fd: int, offset: int, size: int) -> None:
+        """Write ``size`` zeros from ``offset`` on."""
+        zeros = memoryview(bytes(size))
+        written = 0
+        while written < size:
+            written += os.pwrite(fd, zeros[written:], offset + written)
 
     def sync(self, fd: int) -> None:
         """Return when the file's bytes are on the disk; after an error ``fd`` must not be used again."""

@@ -10,6 +10,8 @@ A segment is named by its first number and its epoch. A driver never writes to a
 one: it begins a new one, whose header says what it follows. What an older segment holds beyond that
 is the torn end of a crash, or was written by a driver that had been replaced; it does not count.
 
+A segment may end with zeros, written ahead of records that did not come.
+
 ``HEAD`` names the last segment that holds a durable record, so that a missing one is missed.
 """
 

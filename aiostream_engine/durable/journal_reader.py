@@ -2,8 +2,9 @@
 
 What a crash or a loss of power leaves at the end was never said to be durable: it is left out. Each
 record says up to which one all was durable when it was written; so where a record does not fit and a
-later one says that it had been durable, it is corruption, and nothing is read past it. Sizes are
-checked before anything is allocated. Nothing is changed.
+later one says that it had been durable, it is corruption, and nothing is read past it. Zeros up to the
+end of the file are room for records that did not come. Sizes are checked before anything is allocated.
+Nothing is changed.
 """
 
 from __future__ import annotations
@@ -163,8 +164,10 @@ class _SegmentReader:
         """What stands here does not fit: the torn end of a crash, or corruption."""
         if self._limit is not None or self._was_durable(position):
             raise self.corrupt(position, problem)
-        self._result.torn_path = self.path
-        self._result.torn_offset, self._result.torn_bytes = position, self._size - position
+        torn_bytes = self._end_of_data(position) - position
+        if torn_bytes:
+            self._result.torn_path, self._result.torn_offset = self.path, position
+            self._result.torn_bytes = torn_bytes
 
     def _record(self, position: int) -> tuple[JournalRecord, int]:
         result = self._result
@@ -216,6 +219,16 @@ class _SegmentReader:
                 at = data.find(RECORD_MAGIC, at + 1)
             carried = data[-(RECORD_BYTES - 1) :]
         return False
+
+    def _end_of_data(self, position: int) -> int:
+        """Where the zeros begin that were written ahead of records, at ``position`` or later."""
+        end = position
+        self._file.seek(position)
+        while part := self._file.read(_PART_BYTES):
+            position += len(part)
+            if data := part.rstrip(b"\0"):
+                end = position - len(part) + len(data)
+        return end
 
     def corrupt(self, offset: int, problem: str) -> CorruptionError:
         """The error for what does not fit at ``offset``."""

@@ -138,7 +138,7 @@ class FaultFiles(Files):
                 self.on_power_off()
             raise OSError(errno.EIO, "the power is off")
         if self._fail_at is not None and self._fail_at <= number < self._fail_at + self._fails:
-            if name == "write" and self._tear:
+            if name in ("write", "fill") and self._tear:
                 return True
             raise self._failure(name)
         return False
@@ -170,6 +170,21 @@ class FaultFiles(Files):
                 super().write(fd, [whole[: len(whole) // 2]])
                 raise self._failure("write")
             return super().write(fd, parts)
+
+    def write_at(self, fd: int, offset: int, parts: Sequence[bytes | memoryview]) -> int:
+        with self._lock:
+            if self._operation("write"):
+                whole = b"".join(parts)
+                super().write_at(fd, offset, [whole[: len(whole) // 2]])
+                raise self._failure("write")
+            return super().write_at(fd, offset, parts)
+
+    def fill(self, fd: int, offset: int, size: int) -> None:
+        with self._lock:
+            if self._operation("fill"):
+                super().fill(fd, offset, size // 2)
+                raise self._failure("fill")
+            super().fill(fd, offset, size)
 
     def sync(self, fd: int) -> None:
         with self._lock:
@@ -225,8 +240,8 @@ class FaultFiles(Files):
     def power_cut(self, seed: int = 0) -> None:
         """Make of the files what a disk may have after the power went; ``seed`` chooses.
 
-        Of what was not synced, anything may be there: of changes of names the first ones or any, of
-        the end of a file a part, or any of its sectors, with zeros in place of the others.
+        Of what was not synced, anything may be there: of changes of names the first ones or any, of what
+        a file got the first part, or any of its sectors, with what stood there before in place of the others.
         """
         choice = random.Random(seed)
         with self._lock:
@@ -262,19 +277,26 @@ def _survived(node: _Node, path: str, choice: random.Random) -> bytes:
     """What the disk has of a file: all that was synced, and some of the rest."""
     synced = node.synced or b""
     now = _content(path)
-    if not now.startswith(synced):
+    if len(now) < len(synced):
         return choice.choice([synced, now])
-    tail = bytearray(now[len(synced) :])
-    match choice.randrange(4):
+    changed = [at for at in range(0, len(now), SECTOR_BYTES) if _sector(now, at) != _sector(synced, at)]
+    match choice.randrange(4) if changed else 0:
         case 0:
             return synced
         case 1:
             return now
         case 2:
-            return synced + bytes(tail[: choice.randint(0, len(tail))])
-    # Sectors are written in any order; those behind the synced part of the last one are one of them.
-    for start in range(0, len(tail), SECTOR_BYTES):
+            records = [at for at in changed if any(_sector(now, at))] or changed  # rather than room for more
+            cut = choice.choice(records) + choice.randint(0, SECTOR_BYTES)
+            return now[:cut] + synced[cut:]
+    # Sectors are written in any order, each as a whole.
+    survived = bytearray(now)
+    for at in changed:
         if choice.random() < 0.5:
-            part = tail[start : start + SECTOR_BYTES]
-            tail[start : start + len(part)] = bytes(len(part))
-    return synced + bytes(tail)
+            size = len(_sector(now, at))
+            survived[at : at + size] = _sector(synced, at).ljust(size, b"\0")
+    return bytes(survived)
+
+
+def _sector(content: bytes, at: int) -> bytes:
+    return content[at : at + SECTOR_BYTES]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiostream_engine.durable.journal import DiskFullError, Journal
+from aiostream_engine.durable.journal import AHEAD_BYTES, SMALL_GROUP_BYTES, DiskFullError, Journal
 from aiostream_engine.durable.journal_format import (
     HEAD,
     META_BYTES_MAX,
@@ -71,7 +71,8 @@ def test_cut_at_any_byte_the_last_group_loses_its_tail_and_nothing_else(tmp_path
         records, result = read(source)
         expected = [A] * groups + ([B] if size >= first_bytes + _bytes(B) else [])
         assert records == expected, size
-        assert result.torn_bytes == size - result.torn_offset if result.torn_bytes else True
+        good = first_bytes + (_bytes(B) if size >= first_bytes + _bytes(B) else 0)
+        assert result.torn_bytes == len(whole[good:size].rstrip(b"\0"))
         assert result.number < before.number
 
 
@@ -137,7 +138,7 @@ def test_damage_in_an_older_segment_is_corruption_even_at_its_end(tmp_path: Path
 @pytest.mark.parametrize(
     "garbage",
     [
-        b"\0" * 5000,
+        b"\0" * 5000 + b"\1",
         b"rec\x01" * 300,
         os.urandom(3000),
         RecordHeader(1, 2, 0, 1, 4 * 1024**3, 0).pack(),
@@ -152,6 +153,80 @@ def test_garbage_behind_a_good_end_is_left_out(tmp_path: Path, garbage: bytes) -
         file.write(garbage)
     records, result = read(tmp_path)
     assert (records, result.torn_bytes) == ([A], len(garbage))
+
+
+@pytest.mark.parametrize("size", [1, RECORD_BYTES, 3 * 1024 * 1024])
+def test_zeros_behind_a_good_end_are_room_that_was_not_used(tmp_path: Path, size: int) -> None:
+    """C5: so a killed driver leaves its segment; nothing of it is torn."""
+    write(tmp_path, [[A]])
+    with open(segment(tmp_path), "ab") as file:
+        file.write(bytes(size))
+    records, result = read(tmp_path)
+    assert (records, result.torn_bytes, result.torn_path) == ([A], 0, "")
+    write(tmp_path, [[B]], epoch=2)
+    assert read(tmp_path)[0] == [A, B]
+
+
+def test_zeros_in_place_of_a_durable_record_are_corruption(tmp_path: Path) -> None:
+    """C6."""
+    write(tmp_path, [[A], [B], [C]])
+    data = bytearray(segment(tmp_path).read_bytes())
+    data[SEGMENT_BYTES + _bytes(A) : -_bytes(C)] = bytes(_bytes(B))
+    segment(tmp_path).write_bytes(data)
+    with pytest.raises(CorruptionError, match="good record is 1"):
+        read(tmp_path)
+
+
+def test_room_is_made_ahead_of_small_groups_and_given_back_at_the_end(tmp_path: Path) -> None:
+    """A sync of what is there already costs half of one of a file that grows."""
+    files = FaultFiles(tmp_path)
+    journal = Journal(str(tmp_path), epoch=1, files=files, segment_bytes=2 * AHEAD_BYTES[0])
+    for _ in range(20):
+        _group(journal, C)
+    assert files.operations.count("fill") == 1
+    assert segment(tmp_path).stat().st_size == SEGMENT_BYTES + AHEAD_BYTES[0]
+    journal.close()
+    assert segment(tmp_path).stat().st_size == SEGMENT_BYTES + 20 * _bytes(C)
+    assert read(tmp_path)[0] == [C] * 20
+
+
+def test_no_room_is_made_ahead_of_large_groups(tmp_path: Path) -> None:
+    """Zeros would take as long as the records."""
+    large = (1, b"", bytes(SMALL_GROUP_BYTES + 1))
+    files = FaultFiles(tmp_path)
+    journal = Journal(str(tmp_path), epoch=1, files=files)
+    for _ in range(24):
+        _group(journal, large)
+    assert files.operations.count("fill") == 1, "before the first one, whose size nobody knows"
+    for _ in range(3):
+        _group(journal, A)
+    assert files.operations.count("fill") == 2, "when they are small again"
+    journal.close()
+    assert len(read(tmp_path)[0]) == 24 + 3
+
+
+def test_when_there_is_no_room_ahead_the_records_take_what_there_is(tmp_path: Path) -> None:
+    """C1."""
+    files = FaultFiles(tmp_path, tear=True)
+    files.fail(errno.ENOSPC, fails=100, only={"fill"})
+    journal = Journal(str(tmp_path), epoch=1, files=files)
+    for _ in range(5):
+        _group(journal, A)
+    assert files.operations.count("fill") == 1, "it is not tried again and again"
+    assert segment(tmp_path).stat().st_size == SEGMENT_BYTES + 5 * _bytes(A)
+    journal.close()
+    assert read(tmp_path)[0] == [A] * 5
+
+
+def test_an_error_of_the_disk_while_room_is_made_breaks_the_journal(tmp_path: Path) -> None:
+    """C2."""
+    files = FaultFiles(tmp_path)
+    files.fail(errno.EIO, only={"fill"})
+    journal = Journal(str(tmp_path), epoch=1, files=files)
+    with pytest.raises(StorageError, match="Input/output error"):
+        journal.begin()
+    assert journal.broken
+    journal.close()
 
 
 def test_a_huge_length_allocates_nothing(tmp_path: Path) -> None:
@@ -332,13 +407,12 @@ def test_a_full_disk_takes_a_group_back_and_lets_it_be_written_later(tmp_path: P
     files = FaultFiles(tmp_path, tear=tear)
     journal = Journal(str(tmp_path), epoch=1, files=files)
     _group(journal, A)
-    size = segment(tmp_path).stat().st_size
     journal.begin()
     journal.append(*B)
     files.fail(errno.ENOSPC)
     with pytest.raises(DiskFullError, match="No space left"):
         journal.append(*C)
-    assert segment(tmp_path).stat().st_size == size
+    assert segment(tmp_path).stat().st_size == SEGMENT_BYTES + _bytes(A)
     _group(journal, C)
     journal.close()
     assert read(tmp_path)[0] == [A, C]

@@ -52,7 +52,7 @@ async def test_whichever_operation_fails_the_stream_stops_and_the_next_driver_go
         world = World(str(tmp_path / f"cp{number}"), script(BATCHES))
         files = FaultFiles(world.directory, fail_at=number, fails=fails, tear=number % 2 == 0)
         error = await world.run(files)
-        if operations[number - 1] != "close":
+        if operations[number - 1] not in ("truncate", "close"):  # of a segment that is whole
             assert isinstance(error, AiostreamError), (number, operations[number - 1])
             assert "injected" in str(error), (number, error)
             stopped += 1

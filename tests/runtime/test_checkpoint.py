@@ -19,6 +19,7 @@ from aiostream_engine.durable.files import Files
 from aiostream_engine.durable.journal import Journal
 from aiostream_engine.durable.journal_reader import ScanResult, scan
 from aiostream_engine.durable.lock import DirectoryInUseError
+from aiostream_engine.durable.repair import end_after
 from aiostream_engine.durable.seal import SEAL_BYTES, Seal, digest_of
 from aiostream_engine.errors import ConfigurationError, CorruptionError, StorageError
 from aiostream_engine.runtime import checkpoint, checkpointing, records
@@ -88,8 +89,8 @@ def recovered(tmp_path: Path) -> Recovered:
 
 
 def shorten(path: Path, size: int) -> None:
-    """Cut bytes off the end of a file."""
-    os.truncate(path, path.stat().st_size - size)
+    """Cut bytes off the last record of a segment, and the room behind it."""
+    os.truncate(path, end_after(str(path.parent))[0].offset - size)
 
 
 def records_of(*blocks: BlockRef) -> list[Any]:
