@@ -114,10 +114,18 @@ class Watch:
             if convict is not None:
                 self._give_up(convict, op, record)
         if op is not self._op:
-            self._note_step(op)
+            self._note_step(op.step)
+            self._op = op
         if self.probe.full or (tolerant and self._calls == self.probe.suspect):
-            self._note_record(record, show)
+            self._note_record(show(record), _checksum(record))
         _HEAD.pack_into(self._memory, 0, _TOLERANT if tolerant else _STRICT, self._calls)
+
+    def notes(self, step: str, shown: str) -> None:
+        """A step that cannot give records up is at work on what ``shown`` says."""
+        self._op = None
+        self._note_step(step)
+        self._note_record(shown, None)
+        _HEAD.pack_into(self._memory, 0, _STRICT, self._calls)
 
     def lets_go(self) -> None:
         """The step is done with the record."""
@@ -142,15 +150,13 @@ class Watch:
         self._verdict = (TaskDeadlineError if convict.hung else PoisonTaskError)(convict.message)
         raise self._verdict
 
-    def _note_step(self, op: RecordOp) -> None:
-        name = op.step.encode("utf-8", "replace")[: _STEP_BYTES_MAX - 2]
+    def _note_step(self, step: str) -> None:
+        name = step.encode("utf-8", "replace")[: _STEP_BYTES_MAX - 2]
         struct.pack_into(f"<H{len(name)}s", self._memory, _STEP_AT, len(name), name)
-        self._op = op
 
-    def _note_record(self, record: Any, show: Callable[[Any], str]) -> None:
-        text = show(record).encode("utf-8", "replace")[:_TEXT_BYTES_MAX]
+    def _note_record(self, shown: str, checksum: int | None) -> None:
+        text = shown.encode("utf-8", "replace")[:_TEXT_BYTES_MAX]
         self._memory[_DETAIL_AT] = 0
-        checksum = _checksum(record)
         self._memory[_TEXT_AT : _TEXT_AT + len(text)] = text
         _DETAIL.pack_into(self._memory, _DETAIL_AT, 1 + (checksum is not None), checksum or 0, len(text))
 

@@ -38,7 +38,7 @@ from ..state.specs import MapWithState, StateFailure, StateSpecification, Update
 from ..state.store import Changes, MemoryStore
 from ..types import INLINE_BYTES_MAX, BlockRef, DeadLetter, OnError
 from .base import StateDirective, StateReport, Task, TaskResult
-from .guarded_calls import GuardedCalls
+from .guarded_calls import GuardedCalls, WatchedStep
 from .keyed_state import block_on_disk, held_store
 from .probe import NotRepeatable
 from .task import REPR_CHARS_MAX, FailureSignal, StateMissing, TaskEnvironment, describe
@@ -72,7 +72,8 @@ class StageProgram:
     def watched(self) -> Compiled:
         """Code in which every record passes :meth:`TaskRuntime.apply`, for one that kills its worker."""
         if self._watched is None:
-            self._watched = compile_stage(guarded(self.structure), self.terminal, self.source_step)
+            tree = guarded(self.structure)
+            self._watched = compile_stage(tree, self.terminal, self.source_step, watched=True)
         return self._watched
 
     def __call__(self, environment: TaskEnvironment, task: Task) -> TaskResult:
@@ -179,6 +180,8 @@ class TaskRuntime:
         if combiner is None:
             yield from segments
             return
+        if self.watched_in_full:
+            segments = self._watched_step(combiner.step).segments(segments)
         acc: dict[Any, Any] = {}
         pair = None
         try:
@@ -374,6 +377,41 @@ class TaskRuntime:
         name = f"{what}:{step}"
         self._counters[name] = self._counters.get(name, 0) + 1
 
+    # -- steps in which a worker died --------------------------------------------------------
+
+    def _watched_step(self, step: str) -> WatchedStep:
+        assert self.watch is not None
+        return WatchedStep(self.watch, step, bounded_repr)
+
+    def note_many(self, step: str, records: Sequence[Any]) -> None:
+        """Say that a step has many records in hand at once, where somebody looks."""
+        if self.watch is not None and self.watch.probe.full:
+            first, last = bounded_repr(records[0]), bounded_repr(records[-1])
+            self.watch.notes(step, f"one of {len(records)}, from {first} to {last}")
+
+    def takes(self, step: str, record: Any) -> None:
+        """The code that is generated for a watch says what it does next."""
+        if self.watch is not None:
+            self.watch.notes(step, bounded_repr(record))
+
+    def lets_go(self) -> None:
+        """It is done with that."""
+        if self.watch is not None:
+            self.watch.lets_go()
+
+    def watched_call(
+        self, step: str, call: Callable[..., Any], first: tuple[Any, ...], records: Any, kind: str
+    ) -> Any:
+        """A function of a whole partition, or of several (``columns``), or one that gives a ``value``."""
+        watched = self._watched_step(step)
+        if kind == "columns":
+            return watched.given(call(*first, [watched.taken(column) for column in records]))
+        result = call(*first, watched.taken(records))
+        if kind != "value":
+            return watched.given(result)
+        self.lets_go()
+        return result
+
     # -- state -----------------------------------------------------------------------------
 
     def state(self, number: int, spec: StateSpecification, inputs: Sequence[Iterable[Any]]) -> Iterable[Any]:
@@ -415,8 +453,11 @@ class TaskRuntime:
     ) -> Changes:
         time = self.task.batch or 0
         policy = policy_of(spec)
-        if isinstance(spec, UpdateState | MapWithState) and (policy is not None or self.watched_in_full):
+        watched = self.watched_in_full
+        if isinstance(spec, UpdateState | MapWithState) and (policy is not None or watched):
             return spec.update(store, inputs, time, GuardedCalls(self, step, policy or ErrorPolicy()))
+        if watched:
+            inputs = [self._watched_step(step).taken(pairs) for pairs in inputs]
         return spec.update(store, inputs, time)
 
     def _state_block(

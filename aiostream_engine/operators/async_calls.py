@@ -160,6 +160,7 @@ def call_in_worker(calls: AsyncCalls, step: str, runtime: Any, records: Iterable
     with asyncio.Runner() as runner:
         while part := list(itertools.islice(arguments, RECORDS_PER_ROUND)):
             runtime.count_tried(step, len(part))
+            runtime.note_many(step, part)
             try:
                 for _, results in runner.run(calls.round(part, asyncio.sleep, give_up)):
                     yield from results

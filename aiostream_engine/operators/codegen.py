@@ -50,9 +50,14 @@ DROP = object()  # what a recovered step gives for a record that goes no further
 _numbers = itertools.count(1)
 
 
-def compile_stage(structure: Structure, terminal: Terminal, source_step: str = "source") -> Compiled:
-    """Generate, compile and return the function of one stage."""
-    emitter = _Emitter(source_step)
+def compile_stage(
+    structure: Structure, terminal: Terminal, source_step: str = "source", *, watched: bool = False
+) -> Compiled:
+    """Generate, compile and return the function of one stage.
+
+    watched: tell the runtime what functions of many records have in hand, for a task that killed its worker.
+    """
+    emitter = _Emitter(source_step, watched)
     emitter.stage(structure, terminal)
     source = "\n".join(emitter.functions + emitter.lines) + "\n"
     filename = f"<stage {next(_numbers)}>"
@@ -100,6 +105,7 @@ def _makes_pairs(op: RecordOp) -> bool:
 @dataclass
 class _Emitter:
     source_step: str
+    watched: bool = False
     functions: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     names: dict[str, Any] = field(default_factory=dict)
@@ -168,7 +174,7 @@ class _Emitter:
             case Partitioned(op, child):
                 return self.assigned(self.call(op, self.flat(child)), op.step), False, op.step
             case Multi(op, children):
-                call = self.call(op, f"[{', '.join([self.flat(child) for child in children])}]")
+                call = self.call(op, f"[{', '.join([self.flat(child) for child in children])}]", "columns")
                 return self.assigned(call, op.step), False, op.step
             case StateScan(spec, step, children):
                 # Numbered behind the states of its children, as the planner lists them.
@@ -198,12 +204,16 @@ class _Emitter:
         text, chunked, _ = self.iterable(node)
         return f"flatten({text})" if chunked else text
 
-    def call(self, op: PartitionOp, argument: str) -> str:
+    def call(self, op: PartitionOp, argument: str, kind: str = "partition") -> str:
         for code in codes_of(op.fn.call):
             self.codes.setdefault(id(code), set()).add(op.step)
-        first = {"": "", "index": f"rt.indices[{self.indices}], ", "task": "rt, "}[op.passes]
-        self.indices += op.passes == "index"
-        return f"{self.name('p', op.fn.call)}({first}{argument})"
+        index = "rt.index, " if kind == "value" else f"rt.indices[{self.indices}], "
+        first = {"": "", "index": index, "task": "rt, "}[op.passes]
+        self.indices += op.passes == "index" and kind != "value"
+        name = self.name("p", op.fn.call)
+        if self.watched:
+            return f"rt.watched_call({op.step!r}, {name}, ({first}), {argument}, {kind!r})"
+        return f"{name}({first}{argument})"
 
     @staticmethod
     def chain_of(node: Structure) -> tuple[list[RecordOp], Structure]:
@@ -383,8 +393,7 @@ class _Emitter:
                     self.to_buckets(structure, partitioner)
             case ToValue(step, fn, passes):
                 records = self.flat(structure)
-                first = "rt.index, " if passes == "index" else ""
-                call = self.call(PartitionOp(step, fn), f"{first}{records}")
+                call = self.call(PartitionOp(step, fn, passes), records, "value")
                 self.write(f"rt.value({call})", step)
             case CountTerminal():
                 self.count_records(structure)
@@ -473,8 +482,12 @@ class _Emitter:
             expression = combiner.merge_expression.replace("{a}", "a").replace("{b}", "v")
             merged = f"a = acc[k]; acc[k] = {expression}"
         created = f"{self.name('create', combiner.create.call)}(v)" if combiner.create else "v"
+        if self.watched:
+            self.write(f"rt.takes({combiner.step!r}, (k, v))", combiner.step, record)
         self.write(f"if k in acc: {merged}", combiner.step, record)
         self.write(f"else: acc[k] = {created}", combiner.step, record)
+        if self.watched:
+            self.write("rt.lets_go()")
 
     def count_records(self, structure: Structure) -> None:
         ops, base = self.chain_of(structure)
