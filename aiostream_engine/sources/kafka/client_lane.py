@@ -10,6 +10,7 @@ import contextlib
 import pickle
 from array import array
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -34,7 +35,12 @@ _NO_WORK_WAIT_S = 0.05
 
 
 class ClientLane(Lane):
-    """Reads by ``getmany``. Topics have no ids here: one that was made again is told by its offsets alone."""
+    """Reads by ``getmany``, which asks by name.
+
+    That a topic was made again is seen when topics are looked at: each ``metadata_refresh_s``, and at once
+    when the end of a partition is before one that was seen. Until then records of the new one may be read
+    whose offsets fit.
+    """
 
     kind = "client"
     form = ROWS
@@ -74,10 +80,27 @@ class ClientLane(Lane):
     async def topics(self, names: Collection[str] | None) -> dict[str, Topic]:
         metadata = await self._consumer._client.fetch_all_metadata()
         known = metadata.topics(exclude_internal_topics=names is None)
+        ids = await self._topic_ids(names)
         return {
-            name: Topic(name, bytes(16), tuple(sorted(metadata.partitions_for_topic(name) or ())))
+            name: Topic(
+                name, ids.get(name, bytes(16)), tuple(sorted(metadata.partitions_for_topic(name) or ()))
+            )
             for name in (known if names is None else known & set(names))
         }
+
+    async def _topic_ids(self, names: Collection[str] | None) -> dict[str, bytes]:
+        """By a request that aiokafka does not have; none where it, or the broker, is not known to take it."""
+        if not _ids_can_be_asked_for():
+            return {}
+        from .wire import NamedTopics
+
+        client = self._consumer._client
+        request = NamedTopics(None if names is None else sorted(names))
+        try:
+            answer = await client.send(client.get_random_node(), request)
+        except NotImplementedError:  # a broker from before Kafka 3.1
+            return {}
+        return {name: topic_id for _, name, topic_id, *_ in answer.topics}
 
     async def offsets(self, at: Mapping[Place, int]) -> dict[Place, int]:
         places = {TopicPartition(*place): when for place, when in at.items()}
@@ -154,6 +177,8 @@ class ClientLane(Lane):
     def _note_ends(self, queue: PartitionQueue, place: Any) -> None:
         highwater = self._consumer.highwater(place)
         stable = self._consumer.last_stable_offset(place)
+        if highwater is not None and highwater < queue.highwater:
+            self.events.stale()  # it may be another topic of that name
         queue.highwater = -1 if highwater is None else highwater
         queue.stable = queue.highwater if stable is None or stable < 0 else stable
 
@@ -164,6 +189,16 @@ class ClientLane(Lane):
             queue.blocked = True
             self._positions[queue.place] = -1
             self.events.lost(queue)
+
+
+@cache
+def _ids_can_be_asked_for() -> bool:
+    try:
+        from .wire import strangeness
+
+        return strangeness() is None
+    except Exception:  # of any kind: what is not known may fail in any way
+        return False
 
 
 def _piece(start: int, stop: int, records: Sequence[Any]) -> Piece:
