@@ -12,6 +12,8 @@ from .artifact import KafkaUnavailableError
 __all__ = ["Certificates"]
 
 VALID_DAYS = 30
+# Python 3.13 believes no authority that does not say what its key is for.
+_AUTHORITY_USE = "keyUsage=critical,keyCertSign,cRLSign"
 _EXTENSIONS = {
     "server": "subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n",
     "client": "extendedKeyUsage=clientAuth\n",
@@ -43,7 +45,8 @@ class Certificates:
             raise KafkaUnavailableError("there is no `openssl`, which makes the certificates")
         directory.mkdir(parents=True, exist_ok=True)
         for name in ("ca", "other-ca"):
-            _openssl(directory, *_request(name), "-x509", "-days", str(VALID_DAYS), "-out", f"{name}.pem")
+            root = ["-x509", "-days", str(VALID_DAYS), "-addext", _AUTHORITY_USE, "-out", f"{name}.pem"]
+            _openssl(directory, *_request(name), *root)
         for name, extensions in _EXTENSIONS.items():
             _sign(directory, name, extensions)
         return cls(
