@@ -12,6 +12,7 @@ from .sweep import Sweep
 
 __all__ = ["LogBlock", "log_block"]
 
+WHOLE_SHARE = 0.5  # a batch that changes so many of the keys writes all of them when a snapshot is due
 _HEAD_BYTES = 4 * 1024 * 1024
 
 
@@ -44,7 +45,7 @@ def log_block(store: MemoryStore, changes: Changes, sweep_bytes: int = 0, began:
     if not sweep_bytes:
         store.sweep = None
         return None if changes.empty else LogBlock(store.changes_block(changes))
-    if 2 * len(changes.changed) >= len(store.entries):  # then all is hardly more than the changes
+    if len(changes.changed) >= WHOLE_SHARE * len(store.entries):
         store.sweep = None
         return LogBlock(store.snapshot_block(), is_snapshot=True)
     sweep = store.sweep

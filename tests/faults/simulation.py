@@ -22,14 +22,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from aiostream_engine.config import SchedulerConfig
+import pytest
+
+from aiostream_engine.config import KIB, SchedulerConfig, StateConfig
 from aiostream_engine.dstream import DStream
-from aiostream_engine.runtime import checkpointing, commit
+from aiostream_engine.runtime import checkpointing, commit, state_registry
+from aiostream_engine.runtime.chains import ChainLink
+from aiostream_engine.runtime.state_registry import StateRegistry
+from aiostream_engine.state import changelog, sweep
 from aiostream_engine.testing import FaultFiles
 from tests.faults.world import (
     Crash,
@@ -153,7 +158,26 @@ async def live(world: World, life: Life, choice: random.Random) -> None:
     world.outside.is_off = False
 
 
-async def simulate(seed: int, directory: str) -> list[Life]:
+@contextmanager
+def sweeping(done: list[int]) -> Iterator[None]:
+    """Snapshots all the time, of a key or two in each batch. done: gets the versions that completed one."""
+    extend = StateRegistry._extend
+
+    def noted(self: Any, partition: Any, link: ChainLink, is_snapshot: bool) -> None:
+        extend(self, partition, link, is_snapshot)
+        if link.sweep_done:
+            done.append(link.version)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state_registry, "CHAIN_BYTES_MIN", 0)
+        patch.setattr(state_registry, "CHAIN_BLOCKS_MAX", 4)
+        patch.setattr(sweep, "_KEYS", (1, 1))
+        patch.setattr(changelog, "WHOLE_SHARE", 2)
+        patch.setattr(StateRegistry, "_extend", noted)
+        yield
+
+
+async def simulate(seed: int, directory: str, state: StateConfig | None = None) -> list[Life]:
     """Raises AssertionError when something was lost, doubled, out of order or changed."""
     choice = random.Random(seed)
     items = choose_items(choice)
@@ -164,7 +188,7 @@ async def simulate(seed: int, directory: str) -> list[Life]:
         concurrent_batches=choice.randint(1, 3),
     )
     config = {"segment_bytes": choice.choice([1, 500, 3000, 10**6]), "disk_full_wait_s": 0.2}
-    world = World(f"{directory}/cp", items, program=program, config=config, scheduler=scheduler)
+    world = World(f"{directory}/cp", items, program=program, config=config, scheduler=scheduler, state=state)
     lives = [choose_life(choice, len(items)) for _ in range(choice.randint(1, LIVES_MAX))]
     clock = random.Random(f"clock of {seed}")  # apart, so that the faults of a seed stay what they were
     for life in lives:
@@ -183,29 +207,40 @@ async def simulate(seed: int, directory: str) -> list[Life]:
     return lives
 
 
-def run_seed(seed: int) -> list[Life]:
+def run_seed(seed: int, state: StateConfig | None = None) -> list[Life]:
     """A simulation on a loop of its own."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as directory:
-        return asyncio.run(asyncio.wait_for(simulate(seed, directory), 120))
+        return asyncio.run(asyncio.wait_for(simulate(seed, directory, state), 120))
+
+
+def run_swept_seed(seed: int) -> list[int]:
+    """The same with snapshots in slices, of state in memory or on disk; gives how many were completed."""
+    done: list[int] = []
+    backend: Literal["memory", "disk"] = "disk" if seed % 2 else "memory"
+    with sweeping(done):
+        run_seed(seed, StateConfig(backend, 64 * KIB, snapshot_slice_bytes=1))
+    return done
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--sweeps", action="store_true", help="with snapshots in slices all the time")
     parser.add_argument("--trace", action="store_true", help="show what failed")
     options = parser.parse_args()
     failed, lives, began = [], 0, time.monotonic()
     for seed in range(options.first, options.first + options.seeds):
         try:
-            lives += len(run_seed(seed))
+            lives += len(run_swept_seed(seed) if options.sweeps else run_seed(seed))
         except Exception as error:
             failed.append(seed)
             print(f"seed {seed}: {str(error)[:300]}")
             if options.trace:
                 traceback.print_exc()
     took = time.monotonic() - began
-    print(f"{options.seeds} seeds, {lives} lives with a fault, {took:.0f} s, failed: {failed}")
+    what = "snapshots in slices" if options.sweeps else "lives with a fault"
+    print(f"{options.seeds} seeds, {lives} {what}, {took:.0f} s, failed: {failed}")
     sys.exit(bool(failed))
 
 

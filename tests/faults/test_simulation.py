@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.simulation import run_seed
+from tests.faults.simulation import run_seed, run_swept_seed
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(150)]
 
@@ -28,3 +28,9 @@ def test_whatever_fails_nothing_is_lost_or_doubled(seed: int) -> None:
 def test_seeds_that_failed_once(seed: int) -> None:
     """As above."""
     run_seed(seed)
+
+
+@pytest.mark.parametrize("first", range(20_000, 20_012, 4))
+def test_snapshots_in_slices_lose_and_double_nothing(first: int) -> None:
+    """C14, D2, H7: a driver may die in the middle of a snapshot, and the next one begins it anew."""
+    assert sum(len(run_swept_seed(seed)) for seed in range(first, first + 4))
