@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from types import NoneType
 from typing import Any, Literal, NamedTuple
 
 from .serde import Serializer, serializer
@@ -35,6 +36,8 @@ class Outgoing(NamedTuple):
     timestamp: int | None = None
 
 
+_ONLY_TUPLES = {tuple}
+_ONLY_PAIRS = {2}
 _outgoing = partial(tuple.__new__, Outgoing)
 
 
@@ -80,6 +83,29 @@ class EncodeRecord:
     def keeps_bytes(self) -> bool:
         """True when a record of type ``bytes``, not larger than ``room_bytes``, is given as it is."""
         return self._plain == "value" and self._arguments[3] == "bytes"
+
+    @property
+    def pairs_of(self) -> str | None:
+        """The topic of pairs that :meth:`columns` can encode; None when it cannot."""
+        named = all(isinstance(serde, str) for serde in self._arguments[2:4])
+        return str(self._topic) if self._plain == "pair" and named else None
+
+    def columns(self, pairs: list[Any]) -> tuple[list[bytes], list[bytes]] | None:
+        """The keys and values of a piece of pairs, encoded.
+
+        None when one of them is no pair or has a null, is too large or cannot be encoded: a call for each
+        record tells which.
+        """
+        if set(map(type, pairs)) != _ONLY_TUPLES or set(map(len, pairs)) != _ONLY_PAIRS:
+            return None
+        keys, values = zip(*pairs, strict=True)
+        if NoneType in set(map(type, keys)) | set(map(type, values)):
+            return None
+        try:
+            found = list(map(self._key, keys)), list(map(self._value, values))
+        except Exception:
+            return None
+        return found if sum(max(map(len, column)) for column in found) <= self.room_bytes else None
 
     @property
     def values_of(self) -> str | None:

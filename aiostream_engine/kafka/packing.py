@@ -6,10 +6,11 @@ import random
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
+from .checksum import changed_crc32c
 from .encoding import EncodeRecord, Outgoing
 from .murmur2 import partition_of
 
@@ -23,8 +24,10 @@ Partitioner = Callable[[bytes, int], int]
 
 _NO_HEADERS: list[Any] = []
 _KEYS_KNOWN_MAX = 100_000
+_PIECE_RECORDS = 512  # are looked at together
 _PRODUCER = struct.Struct(">qhi")  # id, epoch, number of the first record
-_PRODUCER_AT, _CRC_AT, _CRC_FROM = 43, 17, 21
+_CRC = struct.Struct(">I")
+_PRODUCER_AT, _PRODUCER_END, _CRC_AT = 43, 57, 17
 
 
 class PackedBatch(NamedTuple):
@@ -41,11 +44,13 @@ class PackedBatch(NamedTuple):
 
 
 def seal(batch: bytearray, producer_id: int, producer_epoch: int, sequence: int) -> None:
-    """Write into a batch who sends it and which of its records are the first, and renew the checksum."""
-    from aiokafka.record.util import calc_crc32c
-
-    _PRODUCER.pack_into(batch, _PRODUCER_AT, producer_id, producer_epoch, sequence)
-    struct.pack_into(">I", batch, _CRC_AT, calc_crc32c(memoryview(batch)[_CRC_FROM:]))
+    """Write into a batch who sends it and which of its records are the first, and correct its checksum."""
+    old = int.from_bytes(batch[_PRODUCER_AT:_PRODUCER_END], "big")
+    new = _PRODUCER.pack(producer_id, producer_epoch, sequence)
+    difference = (old ^ int.from_bytes(new, "big")).to_bytes(len(new), "big")
+    (crc,) = _CRC.unpack_from(batch, _CRC_AT)
+    _CRC.pack_into(batch, _CRC_AT, changed_crc32c(crc, difference, len(batch) - _PRODUCER_END))
+    batch[_PRODUCER_AT:_PRODUCER_END] = new
 
 
 class PackRecords:
@@ -56,8 +61,8 @@ class PackRecords:
     partitioner: of records with a key, by default that of Kafka's own clients; records without one go
     to one partition until a batch is full, then to another (KIP-480).
     values_of: the topic of records that are only the bytes of a value, None when there are no such.
-    encode: of records that come here without having been encoded, which is good for ``bytes`` values
-        alone: it is asked about those that are something else, or too large.
+    encode: of records that come here without having been encoded, which is good for ``bytes`` values and
+        for pairs with named serdes alone: it is asked about a piece of them at a time.
 
     A call keeps the order of records of a partition.
     """
@@ -81,46 +86,53 @@ class PackRecords:
         self._transactional = transactional
         self._partitioner = partitioner
 
-    def __call__(self, records: Iterable[Outgoing | bytes]) -> Iterator[PackedBatch]:
-        topic = self._values_of
-        if topic is None:
-            return self._packed(records)  # type: ignore[arg-type]
+    def __call__(self, records: Iterable[Any]) -> Iterator[PackedBatch]:
         left = iter(records)
-        if topic not in self.partitions:
-            return self._packed(self._as_outgoing(topic, left))
-        return self._values(topic, left)
+        if self._values_of in self.partitions:
+            return self._values(self._values_of, left)
+        pairs_of = None if self._encode is None else self._encode.pairs_of
+        if pairs_of in self.partitions:
+            return self._pairs(pairs_of, left)
+        return self._packed(map(self._outgoing, left))
 
     def _values(self, topic: str, records: Iterator[Any]) -> Iterator[PackedBatch]:
-        """Batches of values; from the first record that is more than a value all go the long way."""
         partitions = self.partitions[topic]
         place = random.randrange(partitions)
-        builder, count, now_ms = self._builder(), 0, int(time.time() * 1000)
-        append, more = builder.append, None
-        encode, room = self._encode, sys.maxsize if self._encode is None else self._encode.room_bytes
+        builder, count, now_ms = self._builder(), 0, _now_ms()
+        append, room = builder.append, sys.maxsize if self._encode is None else self._encode.room_bytes
         for value in records:
             if type(value) is not bytes or len(value) > room:
-                if encode is not None:
-                    value = encode(value)
-                if type(value) is not bytes:
-                    more = value
-                    break
+                value = self._outgoing(value).value  # there is nothing else to say about it
             if append(count, now_ms, None, value, _NO_HEADERS) is None:
                 yield PackedBatch(topic, place, count, builder.build())
                 place = (place + 1) % partitions
-                builder, count, now_ms = self._builder(), 0, int(time.time() * 1000)
+                builder, count, now_ms = self._builder(), 0, _now_ms()
                 append = builder.append
                 append(0, now_ms, None, value, _NO_HEADERS)  # one is taken whatever its size
             count += 1
         if count:
             yield PackedBatch(topic, place, count, builder.build())
-        if more is not None:
-            yield from self._packed(self._as_outgoing(topic, chain((more,), records)))
 
-    def _as_outgoing(self, topic: str, records: Iterator[Any]) -> Iterator[Outgoing]:
-        for item in records:
-            if self._encode is not None and not isinstance(item, Outgoing):
-                item = self._encode(item)
-            yield Outgoing(topic, None, item) if isinstance(item, bytes) else item
+    def _pairs(self, topic: str, records: Iterator[Any]) -> Iterator[PackedBatch]:
+        """Batches of pairs: a piece of them by columns, or, where one is not as most are, one by one."""
+        assert self._encode is not None
+        pack = self._topic(topic)
+        while piece := list(islice(records, _PIECE_RECORDS)):
+            columns = self._encode.columns(piece)
+            if columns is not None:
+                yield from pack.add_all(*columns)
+                continue
+            for record in map(self._outgoing, piece):
+                if not pack.add(record):
+                    yield from pack.full(record)
+        yield from pack.rest()
+
+    def _outgoing(self, record: Any) -> Outgoing:
+        if isinstance(record, Outgoing):
+            return record
+        if self._encode is not None:
+            record = _encoded(self._encode, record)
+        return Outgoing(self._values_of, None, record) if type(record) is bytes else record  # type: ignore[arg-type]
 
     def _packed(self, records: Iterable[Outgoing]) -> Iterator[PackedBatch]:
         packs: dict[str, _TopicPack] = {}
@@ -152,6 +164,44 @@ class PackRecords:
         return DefaultRecordBatchBuilder(2, self._codec, self._transactional, -1, -1, 0, self._batch_bytes)
 
 
+def _encoded(encode: EncodeRecord, record: Any) -> Outgoing | bytes:
+    try:
+        return encode(record)
+    except Exception as error:
+        error.record_in_hand = record  # type: ignore[attr-defined]
+        raise
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+class _Places(dict[bytes, int]):
+    """The partitions of keys; forgets all when there are too many."""
+
+    def __init__(self, partitioner: Partitioner, partitions: int) -> None:
+        self._partitioner = partitioner
+        self._partitions = partitions
+
+    def __missing__(self, key: bytes) -> int:
+        if len(self) >= _KEYS_KNOWN_MAX:
+            self.clear()
+        place = self[key] = self._partitioner(key, self._partitions)
+        return place
+
+
+class _Open(dict[int, list[Any]]):
+    """The batches that are not full, by partition: a builder, its records, its method."""
+
+    def __init__(self, new: Callable[[], Any]) -> None:
+        self._new = new
+
+    def __missing__(self, place: int) -> list[Any]:
+        builder = self._new()
+        batch = self[place] = [builder, 0, builder.append]
+        return batch
+
+
 class _TopicPack:
     """The batches of one topic that are not full."""
 
@@ -160,25 +210,15 @@ class _TopicPack:
     ) -> None:
         self._topic = topic
         self._partitions = partitions
-        self._partitioner = partitioner
-        self._new = builder
-        self._open: dict[int, list[Any]] = {}  # builder, its records, its method
-        self._places: dict[bytes, int] = {}
+        self._open = _Open(builder)
+        self._places = _Places(partitioner, partitions)
         self._sticky = random.randrange(partitions)
-        self._now_ms = int(time.time() * 1000)  # of records without a time of their own
+        self._now_ms = _now_ms()  # of records without a time of their own
 
     def add(self, record: Outgoing) -> bool:
         """Add a record; False when its batch has no room for it."""
         _, key, value, headers, timestamp = record
-        if key is None:
-            place = self._sticky
-        else:
-            place = self._places.get(key, -1)
-            if place < 0:
-                place = self._place(key)
-        batch = self._open.get(place)
-        if batch is None:
-            batch = self._open[place] = self._begun()
+        batch = self._open[self._sticky if key is None else self._places[key]]
         if timestamp is None:
             timestamp = self._now_ms
         count = batch[1]
@@ -187,16 +227,25 @@ class _TopicPack:
         batch[1] = count + 1
         return True
 
-    def _begun(self) -> list[Any]:
-        builder = self._new()
-        return [builder, 0, builder.append]
+    def add_all(self, keys: Sequence[bytes], values: Sequence[bytes]) -> Iterator[PackedBatch]:
+        """Add records of which there is nothing else to say; gives the batches that are full."""
+        batches, now_ms = self._open, self._now_ms
+        for place, key, value in zip(map(self._places.__getitem__, keys), keys, values, strict=True):
+            batch = batches[place]
+            count = batch[1]
+            if batch[2](count, now_ms, key, value, _NO_HEADERS) is None:
+                yield self._closed(place)
+                now_ms = self._now_ms = _now_ms()
+                batch, count = batches[place], 0
+                batch[2](0, now_ms, key, value, _NO_HEADERS)  # one is taken whatever its size
+            batch[1] = count + 1
 
     def full(self, record: Outgoing) -> Iterator[PackedBatch]:
         """Close what has no room for a record until it has a place; gives the closed batches."""
         while True:
             key = record[1]
-            yield self._closed(self._sticky if key is None else self._place(key))
-            self._now_ms = int(time.time() * 1000)
+            yield self._closed(self._sticky if key is None else self._places[key])
+            self._now_ms = _now_ms()
             if key is None:
                 self._sticky = (self._sticky + 1) % self._partitions
             if self.add(record):
@@ -205,14 +254,6 @@ class _TopicPack:
     def _closed(self, place: int) -> PackedBatch:
         builder, count, _ = self._open.pop(place)
         return PackedBatch(self._topic, place, count, builder.build())
-
-    def _place(self, key: bytes) -> int:
-        place = self._places.get(key)
-        if place is None:
-            if len(self._places) >= _KEYS_KNOWN_MAX:
-                self._places.clear()
-            place = self._places[key] = self._partitioner(key, self._partitions)
-        return place
 
     def rest(self) -> Iterator[PackedBatch]:
         """What is left."""

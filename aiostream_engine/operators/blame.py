@@ -70,6 +70,8 @@ class Compiled:
                 # A generator of a partition step runs when a later step asks it for records.
                 step = self.steps_of_code.get(id(frame.f_code), step)
             trace = trace.tb_next
+        if not found and hasattr(error, "record_in_hand"):  # a function that takes many at once said it
+            return step, error.record_in_hand, True
         return step, record, found
 
 

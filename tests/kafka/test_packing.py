@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import random
+import time
+from typing import Any
 
 import cloudpickle
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatch
 
 from aiostream_engine.kafka.encoding import EncodeRecord, Outgoing, RecordTooLargeError
-from aiostream_engine.kafka.packing import PackRecords, seal
+from aiostream_engine.kafka.packing import CODECS, PackRecords, seal
 
 
 def encoder(projection="pair", *, headers=None, bytes_max=1000) -> EncodeRecord:
@@ -125,3 +128,65 @@ def test_bytes_that_nobody_encoded_have_the_same_bound():
 def test_what_is_not_like_bytes_is_refused_where_it_is_packed():
     with pytest.raises(TypeError):
         list(bare()([b"1", "text"]))
+
+
+def odd_pairs(source: random.Random) -> list[Any]:
+    """Pairs as most are, and now and then one that is not."""
+    keys = [f"key{number}" for number in range(source.randrange(1, 60))]
+    odd = [(None, 1), ("k", None), ["k", 1], ("k", "x" * 700), (None, None)]
+    found: list[Any] = [
+        (source.choice(keys), {"n": source.randrange(10**6)}) for _ in range(source.randrange(3000))
+    ]
+    for _ in range(source.choice([0, 0, 3])):
+        found.insert(source.randrange(len(found) + 1), source.choice(odd))
+    return found
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("seed", range(5))
+def test_pairs_that_nobody_encoded_give_the_bytes_of_those_encoded_one_by_one(seed, codec, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)  # of records, and in the header of gzip
+    given = odd_pairs(random.Random(seed))
+    options = {"batch_bytes": random.Random(seed).choice([300, 5000, 200_000]), "compression": codec}
+    encode = EncodeRecord("t", "pair", "str", "json", None, None, 1000)
+    bare = pickle.loads(pickle.dumps(PackRecords({"t": 5}, encode=encode, **options)))
+    random.seed(seed)  # of the partition of records without a key
+    fast = list(bare(iter(given)))
+    random.seed(seed)
+    slow = list(PackRecords({"t": 5}, **options)(map(encode, given)))
+    assert fast == slow
+    assert sum(batch.records for batch in fast) == len(given)
+
+
+@pytest.mark.parametrize("bad", ["k", ("k", {1, 2}, 3), ("k", object()), (7, "v"), ("k", "x" * 1000)])
+def test_a_pair_that_cannot_be_encoded_is_in_hand_when_packing_fails(bad):
+    encode = EncodeRecord("t", "pair", "str", "json", None, None, 1000)
+    given = [("k", number) for number in range(700)]
+    given[600] = bad
+    with pytest.raises((TypeError, RecordTooLargeError)) as failure:
+        list(PackRecords({"t": 5}, batch_bytes=5000, encode=encode)(given))
+    assert failure.value.record_in_hand is bad
+
+
+def test_pairs_of_a_topic_that_is_not_known_are_handed_back_encoded():
+    encode = EncodeRecord("t", "pair", "str", "json", None, None, 1000)
+    (unknown,) = PackRecords({}, batch_bytes=100, encode=encode)([("k", 1)])
+    assert (unknown.partition, unknown.content) == (-1, [Outgoing("t", b"k", b"1")])
+    (known,) = PackRecords({"t": 1}, batch_bytes=100, encode=encode)(unknown.content)
+    assert records(known) == [(b"k", b"1")]
+
+
+def test_only_pairs_with_named_serdes_are_packed_without_having_been_encoded():
+    def encode(topic="t", projection="pair", key="str", headers=None, timestamp=None):
+        return EncodeRecord(topic, projection, key, "json", headers, timestamp, 1000)
+
+    assert encode().pairs_of == "t"
+    others = [
+        {"topic": str},
+        {"projection": "value"},
+        {"projection": tuple},
+        {"key": str.encode},
+        {"headers": list},
+        {"timestamp": int},
+    ]
+    assert [encode(**other).pairs_of for other in others] == [None] * len(others)

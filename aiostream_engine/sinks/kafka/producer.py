@@ -33,6 +33,7 @@ from ...kafka.connection import check_connection
 from ...kafka.packing import PackedBatch
 from ...kafka.settings import KafkaSettings
 from ...observe.redaction import redact
+from .lean_request import send_lean
 from .ready_batch import as_builder
 from .staging import loaded
 
@@ -120,6 +121,7 @@ class BatchProducer:
             options["transactional_id"] = self._id
             options["transaction_timeout_ms"] = int(self._transaction_timeout_s * 1000)
         client = AIOKafkaProducer(**options)
+        send_lean(client)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await client.start()

@@ -133,8 +133,8 @@ class KafkaSink(Sink):
         )
         self.name = name or (f"kafka {topic}" if isinstance(topic, str) else "kafka")
         encode = EncodeRecord(topic, projection, key, value, headers, timestamp, record_bytes_max)
-        # What is bytes already needs no step of its own; whoever packs it asks about the odd one.
-        bare = encode.keeps_bytes and OnError(on_error) is OnError.FAIL
+        # Bytes, and pairs with named serdes, need no step of their own: who packs takes many at once.
+        bare = OnError(on_error) is OnError.FAIL and (encode.keeps_bytes or encode.pairs_of is not None)
         self.encoding = None if bare else Encoding(encode, on_error, dead_letters)
         self._topic = topic if isinstance(topic, str) else None
         self._packing = {

@@ -131,8 +131,9 @@ async def test_a_record_that_is_too_large_becomes_a_dead_letter_with_its_cause(k
 
 async def test_a_record_that_cannot_be_encoded_fails_the_stream_and_is_named(kafka, make_topic):
     sink = KafkaSink(kafka.bootstrap, await make_topic(kafka))
-    with pytest.raises(StepError, match="serde 'bytes' takes bytes, not int: name another serde"):
-        await run([[(b"k", 1)]], sink)
+    with pytest.raises(StepError, match="serde 'bytes' takes bytes, not int: name another serde") as failure:
+        await run([[(b"j", b"2"), (b"k", 1)]], sink)
+    assert failure.value.record == "(b'k', 1)"
 
 
 async def test_what_is_larger_than_the_topic_takes_is_refused_with_the_remedy(kafka, make_topic):

@@ -230,7 +230,7 @@ async def test_a_transaction_that_takes_too_long_is_aborted_and_tried_again(
             return failed
 
         monkeypatch.setattr(sink.producer, "_send_once", slow)
-        records = [sink.encoding.encode((b"k", b"%d" % number)) for number in range(3)]
+        records = [(b"k", b"%d" % number) for number in range(3)]
         await sink._staged.add(1, 0, list(sink.packer()(iter(records))))
         await sink.commit_batch(BatchCommit(1, BatchTime(1000), {}), [{"records": 3}])
         assert sink.statistics().transactions_aborted == 1
