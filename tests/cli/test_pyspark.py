@@ -173,3 +173,8 @@ def test_wrong_use_is_told(tmp_path, options, text):
     )
     assert done.returncode == 2
     assert text in done.stderr
+
+
+def test_other_commands_are_not_imported_for_a_script(tmp_path):
+    script = "import sys; print([name for name in sys.modules if name.startswith('aiostream_engine.cli.k')])"
+    assert run(tmp_path, script)[1] == "[]\n"
