@@ -373,6 +373,10 @@ class TaskRuntime:
         """A step that handles records by itself took so many that it may give up."""
         self._tried[step] += records
 
+    def count_retried(self, step: str) -> None:
+        """A step that handles records by itself tries one again."""
+        self._count("retried", step)
+
     def _count(self, what: str, step: str) -> None:
         name = f"{what}:{step}"
         self._counters[name] = self._counters.get(name, 0) + 1

@@ -22,6 +22,10 @@ __all__ = ["AsyncCalls", "CallFailed", "call_in_worker"]
 RECORDS_PER_ROUND = 10_000
 
 
+def _nothing() -> None:
+    """Nobody asks."""
+
+
 class CallFailed(Exception):
     """A record on which the function failed for good; the cause is what it raised last.
 
@@ -65,12 +69,13 @@ class AsyncCalls:
         arguments: Sequence[Any],
         sleep: Callable[[float], Awaitable[Any]],
         on_failed: Callable[[CallFailed], None],
+        on_retry: Callable[[], None] = _nothing,
     ) -> list[tuple[int, Sequence[Any]]]:
         """One round of calls: (index of the argument, its records), in order or as completed.
 
         The first failure that is not skipped cancels the rest.
         on_failed: is told of each record that was given up under ``skip`` or ``dead-letter``, in the
-            same order, at the end of the round.
+            same order, at the end of the round. on_retry: of each further try.
         """
         finished: list[tuple[int, Sequence[Any]]] = []
         given_up: list[CallFailed] = []
@@ -79,7 +84,7 @@ class AsyncCalls:
         async def caller() -> None:
             for index in waiting:
                 try:
-                    records = await self._call(arguments[index], index, sleep)
+                    records = await self._call(arguments[index], index, sleep, on_retry)
                 except CallFailed as failed:
                     if self.on_error is OnError.FAIL:
                         raise
@@ -104,7 +109,11 @@ class AsyncCalls:
         return finished
 
     async def _call(
-        self, argument: Any, index: int, sleep: Callable[[float], Awaitable[Any]]
+        self,
+        argument: Any,
+        index: int,
+        sleep: Callable[[float], Awaitable[Any]],
+        on_retry: Callable[[], None],
     ) -> Sequence[Any]:
         attempt = 0
         while True:
@@ -120,6 +129,7 @@ class AsyncCalls:
                     raise
                 if self.retry is None or self.retry.exhausted(attempt):
                     raise CallFailed(argument, attempt, index) from error
+                on_retry()
                 await sleep(self.retry.wait_before(attempt))
 
     def _records(self, argument: Any, result: Any) -> Sequence[Any]:
@@ -157,12 +167,15 @@ def call_in_worker(calls: AsyncCalls, step: str, runtime: Any, records: Iterable
     def give_up(failed: CallFailed) -> None:
         runtime.give_up(step, calls.on_error, failed.record, failed.__cause__ or failed, failed.attempts)
 
+    def retried() -> None:
+        runtime.count_retried(step)
+
     with asyncio.Runner() as runner:
         while part := list(itertools.islice(arguments, RECORDS_PER_ROUND)):
             runtime.count_tried(step, len(part))
             runtime.note_many(step, part)
             try:
-                for _, results in runner.run(calls.round(part, asyncio.sleep, give_up)):
+                for _, results in runner.run(calls.round(part, asyncio.sleep, give_up, retried)):
                     yield from results
             except CallFailed as failed:
                 runtime.fail(step, failed.record, failed.__cause__ or failed)

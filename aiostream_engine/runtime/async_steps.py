@@ -12,7 +12,7 @@ from ..blocks.formats import encode_records, read_chunks
 from ..clock import Clock
 from ..config import RetryPolicy
 from ..errors import OptionError, StepError, UnpicklableError
-from ..executors.stage import bounded_repr
+from ..executors.stage import DEAD_LETTERS_MAX, bounded_repr
 from ..executors.task import describe
 from ..operators.async_calls import RECORDS_PER_ROUND, AsyncCalls, CallFailed, call_in_worker
 from ..operators.function import describe_callable, is_coroutine_function
@@ -115,6 +115,7 @@ class _OnLoop:
         self.job = job
         self._letters: list[DeadLetter] = []
         self._given_up = 0
+        self._retried = 0
 
     async def run(self, source: Source) -> Source:
         parts: list[list[BlockRef]] = [[] for _ in source.parts]
@@ -123,10 +124,9 @@ class _OnLoop:
             tried += len(arguments)
             for partition, ref in await self._round(arguments):
                 parts[partition].append(ref)
-        counters = {}
-        if self._given_up:
-            what = "skipped" if self.step.calls.on_error is OnError.SKIP else "dead_lettered"
-            counters = {f"{what}:{self.step.name}": self._given_up}
+        what = "skipped" if self.step.calls.on_error is OnError.SKIP else "dead_lettered"
+        counts = {what: self._given_up, "retried": self._retried}
+        counters = {f"{kind}:{self.step.name}": count for kind, count in counts.items() if count}
         self.job.count(counters, {self.step.name: tried})
         await self._keep_letters(source.partitions)
         return Source(name=self.step.name, parts=tuple(map(tuple, parts)), partitions=len(parts))
@@ -157,6 +157,7 @@ class _OnLoop:
                 [argument for _, argument in arguments],
                 self._sleep,
                 lambda failed: self._give_up(failed, arguments[failed.index][0]),
+                self._retry,
             )
         except CallFailed as failed:
             raise self._error(failed, arguments[failed.index][0]) from failed.__cause__
@@ -168,9 +169,15 @@ class _OnLoop:
     async def _sleep(self, seconds: float) -> None:
         await self.clock.sleep_until(self.clock.monotonic() + seconds)
 
+    def _retry(self) -> None:
+        self._retried += 1
+
     def _give_up(self, failed: CallFailed, partition: int) -> None:
         self._given_up += 1
         if self.step.gives_dead_letters:
+            if len(self._letters) >= DEAD_LETTERS_MAX:
+                text = f"over {DEAD_LETTERS_MAX} dead letters in one batch; the last: "
+                raise self._error(failed, partition, text)
             failure = describe(failed.__cause__ or failed, self.step.name)
             self._letters.append(
                 DeadLetter(
@@ -185,12 +192,12 @@ class _OnLoop:
                 )
             )
 
-    def _error(self, failed: CallFailed, partition: int) -> StepError:
+    def _error(self, failed: CallFailed, partition: int, before: str = "") -> StepError:
         failure = describe(failed.__cause__ or failed, self.step.name)
         return StepError(
             self.step.name,
             failure.error_type,
-            failure.message,
+            before + failure.message,
             record=bounded_repr(failed.record),
             batch=self.job.batch,
             partition=partition,

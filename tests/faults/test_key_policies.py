@@ -496,6 +496,12 @@ async def test_without_a_policy_the_error_names_step_and_partition_and_what_was_
 # -- across a restart ------------------------------------------------------------------------------
 
 
+async def checked(pair: tuple[str, Any]) -> tuple[str, Any]:
+    if pair[1] == "x":
+        raise ValueError("not a number")
+    return pair
+
+
 class FailsOnce(PlainSink):
     """Is down in the batch that gives dead letters, until the driver is started again."""
 
@@ -530,7 +536,8 @@ async def test_a_batch_that_is_run_again_by_recovery_gives_the_same_dead_letters
         states = pairs.update_state_by_key(collected, name="states", on_error="dead-letter")
         steps = pairs.map_with_state(collecting, name="steps", on_error="dead-letter")
         sums = pairs.reduce_by_key(added, name="sums", on_error="dead-letter")
-        for step in (states, steps, sums):
+        calls = pairs.map_async(checked, name="calls", on_error="dead-letter")
+        for step in (states, steps, sums, calls):
             letters = step.dead_letters().map(lambda letter: letter.record)
             letters.to(KeyedSink(outside, f"letters of {step.node.name}"))
             step.to(KeyedSink(outside, step.node.name))
@@ -551,6 +558,7 @@ async def test_a_batch_that_is_run_again_by_recovery_gives_the_same_dead_letters
     assert found["letters of states", 2000] == [("a", [3, "x", 4]), ("c", ["x"])]
     assert found["letters of steps", 2000] == [("a", "x"), ("c", "x")]
     assert found["letters of sums", 2000] == [("a", [3, "x", 4])]
+    assert found["letters of calls", 2000] == [("a", "x"), ("c", "x")]
     assert found["states", 3000] == [("a", [1, 6]), ("b", [2, 5])]
     assert found["steps", 3000] == [("a", [1, 3, 4, 6])]
     assert not [
