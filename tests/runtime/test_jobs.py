@@ -16,8 +16,10 @@ from aiostream_engine.errors import StepError
 from aiostream_engine.executors.base import Program, Task, TaskResult
 from aiostream_engine.executors.inline import InlineExecutor
 from aiostream_engine.operators.function import Fn
+from aiostream_engine.operators.structure import ErrorPolicy
 from aiostream_engine.plan.nodes import StateNode
 from aiostream_engine.state.specs import MapWithState, UpdateState
+from aiostream_engine.types import OnError
 
 
 class Recording(InlineExecutor):
@@ -140,13 +142,13 @@ def running(key: str, value: int, state: Any) -> tuple[str, int]:
     return key, state.get()
 
 
-def state_of(sc: EngineContext, spec: Any, pairs: list[Any], batch: int) -> Any:
-    """The state named ``s``, brought to ``batch`` by ``pairs``."""
+def state_of(sc: EngineContext, spec: Any, pairs: list[Any], batch: int, state_id: str = "s") -> Any:
+    """The state ``state_id``, brought to ``batch`` by ``pairs``."""
     placed = sc.parallelize(pairs, 2).partition_by(2)
     return sc.from_node(
         StateNode(
             name="total",
-            state_id="s",
+            state_id=state_id,
             spec=spec,
             inputs=(placed.node,),
             batch=batch,
@@ -170,6 +172,24 @@ async def test_a_batch_that_is_asked_for_again_counts_once(sc: EngineContext) ->
             await state_of(fresh, spec, [("a", 1)], 1).collect()
             for _ in range(3):
                 assert await state_of(fresh, spec, [("a", 5)], 2).collect() == [("a", 6)]
+
+
+@pytest.mark.parametrize("master", ["local", "local[2]"])
+async def test_a_batch_that_is_asked_for_again_gives_its_dead_letters_again(master: str) -> None:
+    """A3: they are not in the state, which the batch has changed already."""
+    policy = ErrorPolicy(OnError.DEAD_LETTER)
+    async with EngineContext(master) as context:
+        for state_id, spec in (
+            ("u", UpdateState(Fn(total), policy=policy)),
+            ("m", MapWithState(Fn(running), policy=policy)),
+        ):
+            await state_of(context, spec, [("a", 1)], 1, state_id).collect()
+            for _ in range(2):
+                second = state_of(context, spec, [("a", 5), ("b", "x")], 2, state_id)
+                assert await second.collect() == [("a", 6)]
+                (letter,) = await second.dead_letters().collect()
+                assert letter.record[0] == "b"
+                context.runner.drop([second.node.id])
 
 
 async def test_states_over_states_do_not_get_mixed_up(sc: EngineContext) -> None:
