@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
-from .errors import OptionError
 from .operators.kernels import kernel
 from .types import OnError
 
 if TYPE_CHECKING:
+    from .config import QueueLimits
     from .dstream import DStream
-    from .kafka.settings import KafkaSettings
+    from .kafka.serde import Deserializer
+    from .kafka.settings import ConnectionOptions, KafkaSettings
     from .sources.actor import Actor, ActorSource
     from .sources.base import Source
     from .sources.custom import Receiver
+    from .sources.kafka.assignment import OnLostOffsets
+    from .sources.kafka.group_membership import AssignmentProtocol, GroupTimes
+    from .sources.kafka.lane import FetchLimits, LaneKind
+    from .sources.kafka.record_form import Projection
+    from .sources.kafka.source import Isolation
+    from .sources.kafka.subscription import StartAt, StopAt
 
 __all__ = ["SourceMethods"]
 
@@ -156,32 +163,115 @@ class SourceMethods:
         bootstrap: str | Mapping[str, Any] | KafkaSettings,
         topics: str | Iterable[str] | None = None,
         *,
+        pattern: str | re.Pattern[str] | None = None,
+        partitions: Iterable[tuple[str, int]] | None = None,
+        start: StartAt = "earliest",
+        stop: StopAt | None = None,
+        projection: Projection = "record",
+        key: str | Deserializer = "bytes",
+        value: str | Deserializer = "bytes",
+        isolation: Isolation = "read_committed",
+        on_lost_offsets: OnLostOffsets = "fail",
+        min_partitions: int | None = None,
+        rate_max: float | None = None,
+        rate_min: float = 1.0,
+        limits: QueueLimits | None = None,
+        fetch: FetchLimits | None = None,
+        lane: LaneKind = "auto",
+        metadata_refresh_s: float = 10.0,
+        connect_timeout_s: float = 15.0,
+        group: str | None = None,
         subscribe: str | Iterable[str] | re.Pattern[str] | None = None,
+        assignment: AssignmentProtocol | None = None,
+        assignors: Sequence[str] | None = None,
+        instance_id: str | None = None,
+        times: GroupTimes | None = None,
         name: str | None = None,
         on_error: OnError | str = OnError.FAIL,
-        **options: Any,
+        **connection: Unpack[ConnectionOptions],
     ) -> DStream[Any]:
         """Records of Kafka topics, in ranges of offsets that a checkpoint can repeat (rows KAF-1 … KAF-14).
 
-        subscribe: instead of ``topics``, names or a compiled pattern to read as a member of the consumer
-            group ``group``, which shares the partitions out: at least once, see
-            :class:`~aiostream_engine.sources.kafka.group_source.GroupKafkaSource`.
-        options: those of :class:`~aiostream_engine.sources.kafka.source.KafkaSource`, such as ``pattern``,
-            ``start``, ``stop``, ``projection``, ``value``, and settings of the connection.
+        Order: records of a partition come in its order; a batch has one RDD partition for each Kafka
+        partition with records in it. With a checkpoint directory each record is processed exactly once.
+        With ``subscribe`` the stream is a member of a consumer group instead, which shares the partitions
+        out, and reads each record at least once.
+
+        Parameters
+        ----------
+        bootstrap: ``host:port`` of brokers, with commas between, settings, or a mapping with Kafka's names.
+        topics, pattern, partitions: what to read, one of: names, which must exist at start; a regular
+            expression that fits whole names; (topic, number) pairs.
+        start: where to begin without a checkpoint: ``earliest``, ``latest``, a datetime with a time zone,
+            ``committed`` (offsets of ``group``, else the earliest), or {(topic, number): any of these or
+            an offset}. Partitions that appear later are read from their earliest record.
+        stop: where the stream ends, in the same words; ``latest`` is the end at start. None for never.
+        projection: what a record is: ``record`` a :class:`~aiostream_engine.kafka.record.KafkaRecord`,
+            ``pair`` (key, value), ``value`` alone, the fastest; or a function of a KafkaRecord.
+        key, value: how these are decoded, in the workers: ``bytes``, ``str``, ``json``, ``msgpack``, an
+            object of :mod:`aiostream_engine.kafka.serde`, or a function of bytes. Null stays None.
+        isolation: ``read_committed`` leaves out what transactions did not commit, and waits where one is
+            open; ``read_uncommitted`` reads all.
+        on_lost_offsets: when offsets to be read are not in the log any more, or the topic was made again:
+            ``fail``, or go on at the ``earliest`` or ``latest``, logged and counted.
+        min_partitions: at least so many RDD partitions a batch, by splitting large ranges.
+        rate_max, rate_min: records a second of each partition, at most and at least.
+        limits: bounds of what is fetched ahead, in bytes; by default those of the context.
+        fetch: bytes that one fetch brings, and milliseconds that a broker may wait for them.
+        lane: ``raw`` hands on the bytes as they come, ``client`` uses aiokafka's public consumer, several
+            times slower; ``auto`` takes the raw one where this aiokafka is known to it.
+        metadata_refresh_s: seconds between two looks for new partitions and topics.
+        connect_timeout_s: seconds that a start may take.
+        group: a consumer group whose offsets are set after each committed batch, for tools that show lag;
+            with ``subscribe`` the one to be a member of.
+        subscribe: instead of ``topics``, names or a compiled pattern to read as a member of ``group``. Then
+            ``partitions``, ``pattern`` and ``stop`` are refused.
+        assignment: of a member: ``cooperative`` (the default) gives back at a rebalance only partitions that
+            others are to get; ``eager`` all.
+        assignors: strategies that an eager member offers, the preferred one first.
+        instance_id: makes the member static: a restart within ``times.session_s`` moves no partitions.
+        times: seconds of patience of the group: session, heartbeats, and for giving back partitions.
+        name: shown everywhere, and by which a checkpoint finds the stream again.
         on_error: what happens to a record that cannot be decoded; it has its topic, partition and offset.
+        connection: security and time limits, by the names of
+            :class:`~aiostream_engine.kafka.settings.KafkaSettings`.
+
+        Raises OptionError; ConfigurationError for settings that cannot work. The start of the context
+        raises SourceError when Kafka or a topic is not there.
         """
-        if subscribe is not None:
-            from .sources.kafka.group_source import GroupKafkaSource
+        from .sources.kafka.choice import make_kafka_source
 
-            if topics is not None:
-                raise OptionError("give topics, or subscribe for a member of a group, not both")
-            if "group" not in options:
-                raise OptionError("subscribe needs group, the name of the consumer group")
-            member = GroupKafkaSource(bootstrap, subscribe, **options)
-            return self.from_source(member, name=name, on_error=on_error)
-        from .sources.kafka.source import KafkaSource
-
-        return self.from_source(KafkaSource(bootstrap, topics, **options), name=name, on_error=on_error)
+        source = make_kafka_source(
+            bootstrap,
+            topics,
+            subscribe,
+            direct={"pattern": pattern, "partitions": partitions, "stop": stop},
+            member={
+                "assignment": assignment,
+                "assignors": assignors,
+                "instance_id": instance_id,
+                "times": times,
+            },
+            both={
+                "start": start,
+                "projection": projection,
+                "key": key,
+                "value": value,
+                "isolation": isolation,
+                "group": group,
+                "on_lost_offsets": on_lost_offsets,
+                "min_partitions": min_partitions,
+                "rate_max": rate_max,
+                "rate_min": rate_min,
+                "limits": limits,
+                "fetch": fetch,
+                "lane": lane,
+                "metadata_refresh_s": metadata_refresh_s,
+                "connect_timeout_s": connect_timeout_s,
+                **connection,
+            },
+        )
+        return self.from_source(source, name=name, on_error=on_error)
 
     # -- this process --------------------------------------------------------------------------
 

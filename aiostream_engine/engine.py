@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack, cast
 from weakref import WeakValueDictionary, finalize
 
 from .blocks.directory import BlockDirectory, LedgerStatistics
@@ -35,7 +35,11 @@ from .runtime.state_registry import StateStatistics
 from .types import INLINE_BYTES_MAX, BlockRef
 
 if TYPE_CHECKING:
-    from .kafka.settings import KafkaSettings
+    from .kafka.serde import Deserializer
+    from .kafka.settings import ConnectionOptions, KafkaSettings
+    from .sources.kafka.lane import FetchLimits, LaneKind
+    from .sources.kafka.record_form import Projection
+    from .sources.kafka.source import Isolation
 
 __all__ = ["EngineContext", "EngineStatistics", "batch_of_task"]
 
@@ -370,19 +374,49 @@ class EngineContext:
         self,
         bootstrap: str | Mapping[str, Any] | KafkaSettings,
         ranges: Iterable[tuple[str, int, int, int]],
-        **options: Any,
+        *,
+        projection: Projection = "record",
+        key: str | Deserializer = "bytes",
+        value: str | Deserializer = "bytes",
+        isolation: Isolation = "read_committed",
+        min_partitions: int | None = None,
+        fetch: FetchLimits | None = None,
+        lane: LaneKind = "auto",
+        **connection: Unpack[ConnectionOptions],
     ) -> RDD[Any]:
         """Records of given (topic, partition, start, stop), a partition for each (row KAF-12).
 
         They are fetched now and held until the RDD and all made of it are gone, or the context closes.
 
-        options: ``projection``, ``key``, ``value``, ``isolation``, ``min_partitions``, ``lane`` and
-            settings of the connection, as of ``kafka_stream``.
+        Parameters
+        ----------
+        bootstrap: ``host:port`` of brokers, with commas between, settings, or a mapping with Kafka's names.
+        ranges: half-open ranges of offsets.
+        projection: what a record is: ``record`` a :class:`~aiostream_engine.kafka.record.KafkaRecord`,
+            ``pair`` (key, value), ``value`` alone; or a function of a KafkaRecord.
+        key, value: how these are decoded, in the workers: ``bytes``, ``str``, ``json``, ``msgpack``, an
+            object of :mod:`aiostream_engine.kafka.serde`, or a function of bytes. Null stays None.
+        isolation: ``read_committed`` leaves out what transactions did not commit.
+        min_partitions: at least so many RDD partitions, by splitting large ranges.
+        fetch: bytes that one fetch brings, and milliseconds that a broker may wait for them.
+        lane: ``raw``, ``client`` or ``auto``, as of ``kafka_stream``.
+        connection: security and time limits, by the names of
+            :class:`~aiostream_engine.kafka.settings.KafkaSettings`.
 
         Raises SourceError when a range is not in the log, or Kafka cannot be reached.
         """
         from .sources.kafka.dataset import fetch_dataset
 
+        options = {
+            "projection": projection,
+            "key": key,
+            "value": value,
+            "isolation": isolation,
+            "min_partitions": min_partitions,
+            "fetch": fetch,
+            "lane": lane,
+            **connection,
+        }
         content, source = await fetch_dataset(bootstrap, ranges, self.directory, options)
         blocks = iter(content.blocks)
         parts = tuple(tuple(itertools.islice(blocks, size)) for size in content.part_sizes)

@@ -8,12 +8,12 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ..errors import ConfigurationError
 from ..observe.redaction import redact_mapping
 
-__all__ = ["KafkaSettings"]
+__all__ = ["ConnectionOptions", "KafkaSettings"]
 
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI")
@@ -31,6 +31,35 @@ _OTHER_NAMES = {
 }
 
 
+class ConnectionOptions(TypedDict, total=False):
+    """Keywords for the fields of :class:`KafkaSettings`, and for the other names that these have."""
+
+    security_protocol: str
+    sasl_mechanism: str | None
+    sasl_plain_username: str | None
+    sasl_plain_password: str | None
+    sasl_username: str | None
+    sasl_password: str | None
+    sasl_oauth_token_provider: Any
+    sasl_kerberos_service_name: str
+    sasl_kerberos_domain_name: str | None
+    ssl_cafile: str | Path | None
+    ssl_certfile: str | Path | None
+    ssl_keyfile: str | Path | None
+    ssl_password: str | None
+    ssl_ca_location: str | Path | None
+    ssl_certificate_location: str | Path | None
+    ssl_key_location: str | Path | None
+    ssl_key_password: str | None
+    ssl_check_hostname: bool
+    ssl_context: ssl.SSLContext | None
+    client_id: str
+    request_timeout_ms: int
+    retry_backoff_ms: int
+    metadata_max_age_ms: int
+    connections_max_idle_ms: int
+
+
 @dataclass(frozen=True)
 class KafkaSettings:
     """Addresses, security and time limits of a cluster; the fields have aiokafka's names.
@@ -44,6 +73,11 @@ class KafkaSettings:
     ssl_certfile, ssl_keyfile, ssl_password: of a client certificate, and the password of its key.
     ssl_check_hostname: False believes a certificate of any host that the authority signed.
     ssl_context: a ready context instead of the files.
+    client_id: what brokers show in their logs and quotas.
+    request_timeout_ms: without an answer for so long, a request has failed, and is tried again.
+    retry_backoff_ms: the pause before that.
+    metadata_max_age_ms: how often brokers and leaders are asked for when nothing else makes it necessary.
+    connections_max_idle_ms: a connection that was not used for so long is closed.
     Secrets are masked in ``repr`` and ``str``. Raises :class:`ConfigurationError` for what cannot work.
     """
 

@@ -23,7 +23,7 @@ from .group_membership import AssignmentProtocol, GroupEvents, GroupMembership, 
 from .lane import EARLIEST
 from .partition_queue import Place
 from .source import KafkaSource
-from .subscription import Bound
+from .subscription import Bound, StartAt
 
 __all__ = ["GroupKafkaSource"]
 
@@ -70,7 +70,7 @@ class GroupKafkaSource(KafkaSource):
         subscribe: str | Iterable[str] | re.Pattern[str],
         *,
         group: str,
-        start: Any = "earliest",
+        start: StartAt = "earliest",
         instance_id: str | None = None,
         assignment: AssignmentProtocol = "cooperative",
         assignors: Sequence[str] | None = None,

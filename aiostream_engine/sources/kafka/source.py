@@ -7,37 +7,38 @@ import contextlib
 import logging
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, Unpack
 
 from aiokafka.errors import KafkaError
 
 from ...config import QueueLimits
 from ...errors import AiostreamError, LifecycleError, OptionError, SourceError
-from ...kafka.connection import check_connection
-from ...kafka.decoding import FORMAT, PROJECTIONS, Decode, refuse_undecodable
-from ...kafka.record import KafkaRecord, OffsetRange
-from ...kafka.serde import SERDES, Deserializer, deserializer
-from ...kafka.settings import KafkaSettings
+from ...kafka.decoding import FORMAT
+from ...kafka.record import OffsetRange
+from ...kafka.serde import Deserializer
+from ...kafka.settings import ConnectionOptions, KafkaSettings
 from ...observe.events import ReceiverInfo
 from ...observe.logs import RateLimiter, StructuredLogger
-from ...types import BatchTime, BlockRef
+from ...types import BatchTime
 from ..base import BatchInput, ReplayableSource, SourceContext
 from ..receiver import cancel_and_wait
 from .assignment import Assignment, OnLostOffsets, Positions
+from .contents import content_of
 from .lane import FetchLimits, Lane, LaneEvents, LaneKind, make_lane
+from .lane_start import started_lane
 from .offset_commits import GroupOffsets, OffsetCommits
-from .partition_queue import Budget, PartitionQueue, Place, merged
+from .pace import Pace
+from .partition_queue import Budget, PartitionQueue, Place
 from .ranges import Taken, read_ranges
-from .shares import shares
-from .subscription import Subscription, read_bound
+from .record_form import Projection, RecordForm
+from .subscription import StartAt, StopAt, Subscription, read_bound
 
-__all__ = ["KafkaSource"]
+__all__ = ["Isolation", "KafkaSource"]
 
 _log = logging.getLogger("aiostream_engine.kafka")
 
-Projection = Literal["record", "value", "pair"] | Callable[[KafkaRecord], Any]
+Isolation = Literal["read_committed", "read_uncommitted"]
 _CHANGE_PAUSE_S = 0.2  # between two looks at the cluster that errors ask for
 
 
@@ -80,7 +81,7 @@ class KafkaSource(ReplayableSource):
         takes the raw one where this aiokafka is known to it.
     metadata_refresh_s: how often new partitions and topics are looked for.
     connect_timeout_s: how long a start may take.
-    options: further settings of the connection.
+    connection: further settings, by the names of :class:`~aiostream_engine.kafka.settings.KafkaSettings`.
 
     Raises OptionError. :meth:`start` raises SourceError when Kafka or a topic is not there.
     """
@@ -95,12 +96,12 @@ class KafkaSource(ReplayableSource):
         *,
         pattern: str | re.Pattern[str] | None = None,
         partitions: Iterable[Place] | None = None,
-        start: Any = "earliest",
-        stop: Any = None,
+        start: StartAt = "earliest",
+        stop: StopAt | None = None,
         projection: Projection = "record",
         key: str | Deserializer = "bytes",
         value: str | Deserializer = "bytes",
-        isolation: Literal["read_committed", "read_uncommitted"] = "read_committed",
+        isolation: Isolation = "read_committed",
         group: str | None = None,
         on_lost_offsets: OnLostOffsets = "fail",
         min_partitions: int | None = None,
@@ -111,9 +112,9 @@ class KafkaSource(ReplayableSource):
         lane: LaneKind = "auto",
         metadata_refresh_s: float = 10.0,
         connect_timeout_s: float = 15.0,
-        **options: Any,
+        **connection: Unpack[ConnectionOptions],
     ) -> None:
-        self.settings = KafkaSettings.of(bootstrap, **options)
+        self.settings = KafkaSettings.of(bootstrap, **connection)
         self.subscription = Subscription(topics, pattern, partitions)
         if isolation not in ("read_committed", "read_uncommitted"):
             raise OptionError(f"isolation {isolation!r} is not known: use read_committed or read_uncommitted")
@@ -132,7 +133,8 @@ class KafkaSource(ReplayableSource):
         if self._from_group and group is None:
             raise OptionError("start='committed' needs a group")
         self.name = f"kafka {self.subscription}"
-        self._set_decoding(projection, key, value)
+        self._form = RecordForm(projection, key, value)
+        self.converter = self._form.converter
         self._read_committed = isolation == "read_committed"
         self._positions = Positions()
         self.assignment = Assignment(
@@ -146,25 +148,13 @@ class KafkaSource(ReplayableSource):
         self._fail_when_lost = on_lost_offsets == "fail"
         self._commits: GroupOffsets | None = OffsetCommits(self.settings, group) if group else None
         self._min_partitions = min_partitions or 0
-        self._rate_max, self._rate_min = rate_max, rate_min
+        self._pace = Pace(rate_max, rate_min, read_committed=self._read_committed)
         self._own_limits = limits
         self._fetch_limits = fetch or FetchLimits()
         self._lane_kind = lane
         self._refresh_s = metadata_refresh_s
         self._connect_timeout_s = connect_timeout_s
         self._set_idle()
-
-    def _set_decoding(self, projection: Any, key: Any, value: Any) -> None:
-        """Names are decoded with the bytes, which is fastest; callables in a step of their own."""
-        if not callable(projection) and projection not in PROJECTIONS:
-            raise OptionError(f"projection {projection!r} is not known: use {', '.join(PROJECTIONS)}")
-        deserializer(key), deserializer(value)
-        named = projection in PROJECTIONS and key in SERDES and value in SERDES
-        self._block_args = (projection, key, value) if named else ("record", "bytes", "bytes")
-        if not named:
-            self.converter = Decode(projection, key, value)
-        elif value != "bytes" or (key != "bytes" and projection != "value"):
-            self.converter = partial(refuse_undecodable, key if projection != "value" else "bytes", value)
 
     def _set_idle(self) -> None:
         self._context: SourceContext | None = None
@@ -173,8 +163,6 @@ class KafkaSource(ReplayableSource):
         self._stale = asyncio.Event()
         self._failure: Exception | None = None
         self._stopped = False
-        self._rate: float | None = None
-        self._cut_at: float | None = None
         self._uncommitted: deque[tuple[BatchTime, dict[Place, int]]] = deque()
         self._logs = StructuredLogger(_log, RateLimiter())
         self._totals: Counter[str] = Counter()
@@ -191,10 +179,12 @@ class KafkaSource(ReplayableSource):
         limits = self._own_limits or context.limits
         self._budget = Budget(limits.bytes_max)
         events = LaneEvents(context.notify, self._note_lost, self._stale.set, self._note_error)
-        self.lane = await self._connected(lambda: self._make_lane(events))
+        self.lane = await started_lane(
+            lambda: self._make_lane(events), self.settings, self._connect_timeout_s
+        )
         self.assignment.attach(self.lane, self._budget, context.directory, self._connect_timeout_s)
         await self.assignment.open(await self._committed())
-        self._cut_at = context.clock.monotonic()
+        self._pace.start(context.clock.monotonic(), context.interval_s)
         self._spawn(self._keep_up(), "kafka topics")
         context.on_started(self.info())
 
@@ -208,35 +198,6 @@ class KafkaSource(ReplayableSource):
             events,
             read_committed=self._read_committed,
         )
-
-    async def _connected(self, make: Callable[[], Lane]) -> Lane:
-        """A lane that has reached a broker; one that was just started may need a moment."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._connect_timeout_s
-        while True:
-            lane = make()
-            try:
-                await lane.start()
-                return lane
-            except BaseException as error:
-                await lane.aclose()
-                if not isinstance(error, KafkaError | OSError):
-                    raise
-                failure = await self._explained(error, deadline)
-                if loop.time() >= deadline or not getattr(error, "retriable", True):
-                    raise failure from error
-            await asyncio.sleep(0.2)
-
-    async def _explained(self, error: BaseException, deadline: float) -> SourceError:
-        """What keeps us from the cluster. Raises ConfigurationError when it refuses these settings."""
-        try:
-            async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + 1)):
-                await check_connection(self.settings)
-        except SourceError as found:
-            return found
-        except TimeoutError:
-            pass
-        return SourceError(f"cannot reach Kafka at {self.settings.bootstrap}: {error!r}")
 
     async def _committed(self) -> Mapping[Place, int]:
         """Offsets of the group to begin at, when that was asked for and there is no checkpoint."""
@@ -264,7 +225,8 @@ class KafkaSource(ReplayableSource):
         if self._stopped:
             return self._frozen(time, [])
         taken = []
-        limits = self._limits()
+        assert self._context is not None
+        limits = self._pace.limits(self._context.clock.monotonic(), self.assignment.queues)
         for place, queue in self.assignment.queues.items():
             start, share = queue.taken, limits.get(place)
             until = queue.ready if share is None else min(queue.ready, start + share)
@@ -284,7 +246,7 @@ class KafkaSource(ReplayableSource):
         self.assignment.unwritten.clear()
         if taken and self._commits is not None:
             self._uncommitted.append((time, {queue.place: queue.taken for _, queue, _ in taken}))
-        content = self._content(taken)
+        content = content_of(taken, self._form.block_args, self._min_partitions)
         self._totals["records"] += max(0, content.records)
         self._totals["bytes"] += content.bytes
         return BatchInput(
@@ -296,27 +258,6 @@ class KafkaSource(ReplayableSource):
             position_change=self._positions.plain(changed) if changed else {},
             recipe=content.recipe,
             part_sizes=content.part_sizes,
-        )
-
-    def _content(self, taken: Sequence[Taken]) -> BatchInput:
-        blocks: list[BlockRef] = []
-        sizes: list[int] = []
-        whole = sum(one.offsets for one, _, _ in taken)
-        for one, queue, pieces in taken:
-            parts = max(1, round(self._min_partitions * one.offsets / whole)) if whole else 1
-            for group in _parted(one, queue, pieces, parts):
-                found = [queue.block(piece, *self._block_args) for piece in merged(group)]
-                if found:
-                    blocks += found
-                    sizes.append(len(found))
-        ranges = tuple(one for one, _, _ in taken)
-        return BatchInput(
-            tuple(blocks),
-            records=sum(piece.records for _, _, pieces in taken for piece in pieces),
-            bytes=sum(block.size for block in blocks),
-            metadata={"offsets": ranges},
-            recipe=[list(one) for one in ranges] or None,
-            part_sizes=tuple(sizes),
         )
 
     async def recompute(self, recipe: Any) -> BatchInput:
@@ -340,7 +281,7 @@ class KafkaSource(ReplayableSource):
             fail_when_lost=self._fail_when_lost,
             timeout_s=self.settings.request_timeout_ms / 1000,
         )
-        return self._content(taken)
+        return content_of(taken, self._form.block_args, self._min_partitions)
 
     async def on_commit(self, time: BatchTime) -> None:
         offsets: dict[Place, int] = {}
@@ -390,50 +331,24 @@ class KafkaSource(ReplayableSource):
             queue_records=sum(queue.ready - queue.taken for queue in self.assignment.queues.values()),
             queue_bytes=self._budget.bytes if started else 0,
             queue_fill=self._budget.bytes / self._budget.bytes_max if started else 0.0,
-            rate_limit=self._rate,
+            rate_limit=self._pace.rate,
             records_total=self._totals["records"],
             bytes_total=self._totals["bytes"],
             lag=self.lag(),
-            held_back=self._held_back(),
+            held_back=self._pace.held_back(self.assignment.queues.values()),
         )
 
     # -- rates -------------------------------------------------------------------------------
 
     def set_rate(self, rate: float | None) -> None:
-        self._rate = rate
+        self._pace.rate = rate
 
     def lag(self) -> dict[str, int]:
         """Records that each partition is behind, by ``topic[number]``; offsets, where some are empty."""
         return {
-            f"{topic}[{number}]": self._behind(queue)
+            f"{topic}[{number}]": self._pace.behind(queue)
             for (topic, number), queue in self.assignment.queues.items()
         }
-
-    def _behind(self, queue: PartitionQueue) -> int:
-        end = queue.stable if self._read_committed and queue.stable >= 0 else queue.highwater
-        return max(0, max(end, queue.position) - queue.taken)
-
-    def _held_back(self) -> int:
-        if not self._read_committed:
-            return 0
-        queues = self.assignment.queues.values()
-        return sum(queue.highwater - queue.stable for queue in queues if 0 <= queue.stable <= queue.highwater)
-
-    def _limits(self) -> dict[Place, int | None]:
-        """How many offsets this batch may take of each partition."""
-        assert self._context is not None
-        assert self._cut_at is not None
-        now = self._context.clock.monotonic()
-        # Not more for a batch that is late: it would be late again.
-        seconds = min(now - self._cut_at, self._context.interval_s)
-        self._cut_at = now
-        if self._rate is None and self._rate_max is None:
-            return {}
-        lags = {place: self._behind(queue) for place, queue in self.assignment.queues.items()}
-        most = None if self._rate_max is None else self._rate_max * seconds
-        return shares(
-            lags, None if self._rate is None else self._rate * seconds, self._rate_min * seconds, most
-        )
 
     # -- what happens meanwhile ----------------------------------------------------------------
 
@@ -482,22 +397,3 @@ class KafkaSource(ReplayableSource):
             self._last_error = f"{type(error).__name__}: {error}"
             if self._context is not None:
                 self._context.notify()
-
-
-def _parted(one: OffsetRange, queue: PartitionQueue, pieces: list[Any], parts: int) -> list[list[Any]]:
-    """Pieces of a range in so many groups of like many offsets: by offsets, so that it is always the same."""
-    if parts <= 1:
-        return [pieces]
-    groups: list[list[Any]] = []
-    rest = deque(pieces)
-    for number in range(1, parts + 1):
-        until = one.start + one.offsets * number // parts
-        group = []
-        while rest and rest[0].start < until:
-            piece = rest.popleft()
-            if piece.stop > until:
-                piece, after = queue.split(piece, until)
-                rest.appendleft(after)
-            group.append(piece)
-        groups.append(group)
-    return groups

@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ...errors import OptionError
 from .lane import EARLIEST, LATEST, Topic
 from .partition_queue import Place
 
-__all__ = ["Bound", "Subscription", "earliest", "read_bound"]
+__all__ = ["Bound", "StartAt", "StopAt", "Subscription", "earliest", "read_bound"]
+
+_OfPartition = Literal["earliest", "latest"] | datetime | int
+_ByPartition = Mapping[Place, _OfPartition] | Mapping[str, Mapping[int, _OfPartition]]
+StopAt = Literal["earliest", "latest"] | datetime | _ByPartition
+"""A bound: a word, a moment with a time zone, or {(topic, number): these or an offset}."""
+StartAt = StopAt | Literal["committed"]
+"""A bound, or the offsets of the group."""
 
 _WORDS = {"earliest": EARLIEST, "latest": LATEST}
 

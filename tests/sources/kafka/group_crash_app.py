@@ -25,7 +25,7 @@ async def main(bootstrap: str, topic: str, group: str, directory: str, seat: str
             group=group,
             name="numbers",
             value="str",
-            rate_max=1000,
+            rate_max=3000,
             instance_id=None if seat == "-" else seat,
             times=GroupTimes(session_s=1.0, heartbeat_s=0.2),
         )
