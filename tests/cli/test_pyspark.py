@@ -151,8 +151,20 @@ def test_the_error_of_a_callback_ends_a_script_that_waits(tmp_path):
     assert "in <lambda>" in err
 
 
+def test_a_script_may_begin_with_a_session(tmp_path):
+    script = """
+        from pyspark.sql import SparkSession
+        spark = SparkSession.builder.master("local[1]").appName("a session").getOrCreate()
+        print(spark.sparkContext.appName, spark.sparkContext.parallelize([1, 2]).sum())
+        spark.sql("select 1")
+        """
+    status, out, err = run(tmp_path, script)
+    assert (status, out) == (1, "a session 3\n")
+    assert "SparkSession.sql is not there" in err
+
+
 def test_sql_says_what_to_use_instead(tmp_path):
-    status, _, err = run(tmp_path, "from pyspark.sql import SparkSession\n")
+    status, _, err = run(tmp_path, "from pyspark.sql import Row, SparkSession\n")
     assert status == 1
     assert "a SQL lane is planned" in err
     assert f'File "{tmp_path}/script.py", line 1' in err
