@@ -25,6 +25,7 @@ DROPPED_MAX = 64  # each task carries them, so that every worker hears of them s
 
 CHAIN_BLOCKS_MAX = 2048  # a snapshot begins at half of them, and is over long before
 CHAIN_BYTES_MIN = 4 * 1024 * 1024  # below this a longer chain is cheaper than a snapshot
+CHAIN_RATIO = 2  # a snapshot begins when the changes are so many times as large as the last one
 SLICES_MAX = 512  # a snapshot takes about so many batches at most, however large the state is
 WAIT_COMMITS = 64  # for the snapshot of a partition whose state is not changed by any batch
 
@@ -65,7 +66,7 @@ class _Partition:
         """
         changes_bytes = self.bytes - self.snapshot_bytes
         if not self.sweep:
-            grown = changes_bytes > max(CHAIN_BYTES_MIN, self.snapshot_bytes)
+            grown = changes_bytes > max(CHAIN_BYTES_MIN, CHAIN_RATIO * self.snapshot_bytes)
             if not grown and len(self.chain) < CHAIN_BLOCKS_MAX // 2 and not self.wanted:
                 return 0
             return max(slice_bytes, self.bytes // SLICES_MAX)

@@ -66,7 +66,8 @@ class Worker:
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    monkeypatch.setattr(state_registry, "CHAIN_RATIO", 1)
     worker = Worker(tmp_path)
     yield worker
     files = {path.name for path in tmp_path.iterdir()}
