@@ -22,6 +22,7 @@ from .settings import KafkaSettings
 
 __all__ = ["check_connection", "client_errors_explained"]
 
+_CLOSE_S = 1.0
 _NOT_OF_CREATE_CONN = ("bootstrap_servers", "retry_backoff_ms", "metadata_max_age_ms")
 
 
@@ -50,7 +51,8 @@ async def check_connection(settings: KafkaSettings) -> None:
                         raise SaslAuthenticationFailed("it does not accept the token")
                     return
                 finally:
-                    connection.close()
+                    # With TLS the socket is closed some turns of the loop later, which may be its last ones.
+                    await asyncio.wait({connection.close()}, timeout=_CLOSE_S)
         except (OSError, KafkaError, TimeoutError) as error:
             failures.append(_explained(address, settings, error))
     # What will never work before what may: an address that is down says nothing of the settings.
