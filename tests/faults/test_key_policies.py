@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from aiostream_engine.errors import (
     SinkError,
     StepError,
 )
+from aiostream_engine.executors.probe import Probe, Watch, read_in_hand
+from aiostream_engine.executors.task import TaskEnvironment
 from aiostream_engine.sinks.base import PlainSink, Records, WriteKey
 from aiostream_engine.testing import ManualClock, ScriptedReplayableSource
 from aiostream_engine.types import ContextState
@@ -370,9 +373,13 @@ async def test_without_a_policy_a_state_function_that_fails_stops_the_stream() -
 NUMBERS = [(n % 4, n) for n in range(20)]  # 13 is of key 1
 
 
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def die_of(value: int) -> None:
     if value == 13:
-        os.kill(os.getpid(), signal.SIGKILL)
+        kill()
 
 
 def summed(values: list[int], old: int | None) -> int:
@@ -392,9 +399,9 @@ def deadly_sum(a: int, b: int) -> int:
     return a + b
 
 
-def on_workers(*batches: list[Any]) -> Stage:
+def on_workers(*batches: list[Any], master: str = "local[2]") -> Stage:
     pool = PoolConfig(task_attempts_max=2, term_grace_s=0.1)
-    return Stage(list(batches), master="local[2]", parallelism=2, partitions=1, pool=pool)
+    return Stage(list(batches), master=master, parallelism=2, partitions=1, pool=pool)
 
 
 async def test_a_key_whose_update_kills_the_worker_is_a_dead_letter_and_all_states_are_exact() -> None:
@@ -466,9 +473,12 @@ NAMED: dict[str, tuple[Any, str]] = {
     "map_partitions": (lambda s: s.map_partitions(whole, name="native"), r"record: \(1, 13\)"),
     "map_async": (
         lambda s: s.map_async(looked_up, name="native", placement="worker"),
-        r"one of 20, from \(0, 0\) to \(3, 19\)",
+        r"record: one of 20, from \(0, 0\) to \(3, 19\)",
     ),
-    "map_batches": (lambda s: s.map_batches(listed, name="native"), "all 20 records of the partition"),
+    "map_batches": (
+        lambda s: s.map_batches(listed, name="native"),
+        "record: all 20 records of the partition",
+    ),
 }
 
 
@@ -479,18 +489,39 @@ async def looked_up(pair: tuple[int, int]) -> tuple[int, int]:
 
 def deadly_inverse(a: int, b: int) -> int:
     if b == sum(n for k, n in NUMBERS if k == 1):
-        os.kill(os.getpid(), signal.SIGKILL)
+        kill()
     return a - b
 
 
-@pytest.mark.parametrize("kind", NAMED)
+@pytest.mark.parametrize("kind", ["update_state_by_key", "map_partitions"])
 async def test_without_a_policy_the_error_names_step_and_partition_and_what_was_in_hand(kind: str) -> None:
-    """A3: in every kind of step."""
+    """A3."""
     build, record = NAMED[kind]
-    stage = on_workers(NUMBERS, [(0, 0)], [(0, 0)])
+    stage = on_workers(NUMBERS, master="local[1]")
     stage.look(build(stage.stream).map(str))
     with pytest.raises(PoisonTaskError, match=rf"SIGKILL[\s\S]*step 'native', partition \d[\s\S]*{record}"):
-        await stage.play(3)
+        await stage.play(1)
+
+
+@pytest.mark.parametrize("kind", NAMED)
+async def test_a_watched_task_notes_what_each_kind_of_step_has_in_hand(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A3: what is read when the worker has died is looked at by the function that would kill it."""
+    build, record = NAMED[kind]
+    path, seen = str(tmp_path / "hand"), tmp_path / "seen"
+
+    def look() -> None:
+        hand = read_in_hand(path)
+        assert hand is not None
+        seen.write_text(f"step {hand.step!r} record: {hand.record} {'' if hand.tolerant else 'strict'}")
+
+    monkeypatch.setattr(TaskEnvironment, "watch", lambda self, task: Watch(path, Probe(full=True)))
+    monkeypatch.setitem(globals(), "kill", look)
+    stage = Stage([NUMBERS, [(0, 0)], [(0, 0)]], parallelism=2, partitions=1)
+    stage.look(build(stage.stream).map(str))
+    await stage.play(3)
+    assert re.match(rf"step 'native' {record} .*strict$", seen.read_text())
 
 
 # -- across a restart ------------------------------------------------------------------------------
