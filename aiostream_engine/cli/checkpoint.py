@@ -6,13 +6,15 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
+from ..config import MIB
 from ..durable.checkpoint_directory import CheckpointDirectory
 from ..durable.journal_reader import ScanResult, scan
 from ..durable.lock import DirectoryLock
@@ -26,11 +28,13 @@ from .options import AppDir
 from .session import say, say_failure
 
 if TYPE_CHECKING:
+    from ..state.store import MemoryStore
     from .checkpoint_summary import Inspection
 
 __all__ = ["app", "export", "inspect", "repair", "reset", "verify"]
 
 READS_MAX = 5
+EXPORT_BYTES_MAX = 64 * MIB
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -145,18 +149,22 @@ def export(
 
     What is no JSON is printed as `{"repr": …}`. The values are pickles: their seals are checked first,
     so **export only what was written by someone you trust with this machine**; whoever has the key can
-    make it run code. Classes of your own are looked for in `--app-dir`.
+    make it run code. Classes of your own are looked for in `--app-dir`. Takes 64 MiB for the state, and the
+    rest of it room in the system's temporary directory (`TMPDIR`).
     """
     inspection = _inspected(directory)
     if inspection.damage:
         _fail(inspection.damage)
     say("unpickling the state, which trusts everybody who has the key of this directory")
     sys.path.insert(0, str(app_dir.resolve()))
+    count = 0
     try:
-        count = 0
-        for line in _while_it_changes(inspection, lambda: list(_entries(inspection.path, state))):
-            typer.echo(line)
-            count += 1
+        with tempfile.TemporaryDirectory(prefix="aiostream-export-") as scratch:
+            # All is read before anything is printed: a driver may remove what has not been read yet.
+            parts = _while_it_changes(inspection, lambda: _loaded(inspection.path, state, scratch))
+            for line in _lines(parts):
+                typer.echo(line)
+                count += 1
     except (AiostreamError, OSError) as error:
         _fail(error)
     except Exception as error:  # of a class that is not there, or cannot be loaded any more
@@ -164,28 +172,45 @@ def export(
     say(f"{count} keys as of batch {inspection.summary.commit.get('batch', 0)}")
 
 
-def _entries(path: str, wanted: str | None) -> Iterator[str]:
-    import msgspec
+class _Part(NamedTuple):
+    """One partition of a state."""
 
+    state: str
+    partition: int
+    store: MemoryStore
+
+
+def _loaded(path: str, wanted: str | None, scratch: str) -> list[_Part]:
+    """The states in a bounded cache, with the rest in files below ``scratch``."""
     from ..runtime.recovery import recover, step_of_state
-    from ..state.store import MemoryStore
+    from ..state.budget import Budget
+    from ..state.disk_store import DiskStore
 
-    encoder = msgspec.json.Encoder(enc_hook=lambda value: {"repr": repr(value)})
     recovered = recover(os.path.join(path, "journal"), Seal.existing(), settle=False)
     names = {step_of_state(state_id) for state_id in recovered.states}
     if wanted is not None and wanted not in names:
         raise ConfigurationError(
             f"there is no state {wanted!r}; there is: {', '.join(sorted(names)) or 'none'}"
         )
+    budget, parts = Budget(EXPORT_BYTES_MAX), []
     for state_id, found in recovered.states.items():
         name = step_of_state(state_id)
-        if wanted not in (None, name):
-            continue
-        for partition, chain in sorted(found.chains.items()):
-            store = MemoryStore.restore(chain.blocks, chain.version)
-            for key, value in store.entries.items():
-                entry = {"state": name, "partition": partition, "key": key, "value": value}
-                yield encoder.encode(entry).decode()
+        if wanted in (None, name):
+            for partition, chain in sorted(found.chains.items()):
+                parts.append(_Part(name, partition, DiskStore(scratch, budget, name)))
+                parts[-1].store.load(chain.blocks)
+    return parts
+
+
+def _lines(parts: list[_Part]) -> Iterator[str]:
+    import msgspec
+
+    encoder = msgspec.json.Encoder(enc_hook=lambda value: {"repr": repr(value)})
+    for part in parts:
+        for key, value in part.store.entries.items():
+            entry = {"state": part.state, "partition": part.partition, "key": key, "value": value}
+            yield encoder.encode(entry).decode()
+        part.store.close()
 
 
 # -- changing ----------------------------------------------------------------------------------

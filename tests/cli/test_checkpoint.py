@@ -8,19 +8,26 @@ import os
 import re
 import shutil
 import signal
+import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 import aiostream_engine as ase
+from aiostream_engine.cli import checkpoint as cli_checkpoint
 from aiostream_engine.config import CheckpointConfig
 from aiostream_engine.durable.checkpoint_directory import CheckpointDirectory
 from aiostream_engine.durable.journal_format import RECORD_BYTES
 from aiostream_engine.durable.journal_reader import ScanResult, scan
-from aiostream_engine.runtime.records import Kind
+from aiostream_engine.durable.seal import Seal
+from aiostream_engine.runtime.checkpoint import CheckpointWriter
+from aiostream_engine.runtime.records import Kind, StateChange
 from aiostream_engine.sinks.base import TransactionalSink
 from aiostream_engine.sinks.memory import ListSink
 from aiostream_engine.sinks.two_phase_files import TwoPhaseFileSink, read_committed
+from aiostream_engine.state.store import Changes
+from aiostream_engine.types import BlockRef
 
 DEADLINE_S = 40
 
@@ -327,6 +334,38 @@ def test_export_unpickles_nothing_that_was_not_sealed_with_the_key(invoke, direc
     result = invoke("checkpoint", "export", str(directory))
     assert result.exit_code == 1
     assert "was not written with this key" in " ".join(result.output.split())
+
+
+async def write_state(path, batches, keys):
+    """A directory with a state of so many keys a batch, each of half a kilobyte."""
+    writer = CheckpointWriter(CheckpointDirectory(str(path)), 0, 0, Seal(None))
+    await writer.opened(0, 1000)
+    for number in range(1, batches + 1):
+        entries = {key: f"{key:0500}" for key in range(number * keys, (number + 1) * keys)}
+        data = Changes(changed=entries).dump()
+        block = BlockRef("pickle", data, "", 0, len(data))
+        change = StateChange("state of totals", 0, 1, number, number == 1, block)
+        content = {"zero_ms": 0, "interval_ms": 1000, "fired": {}, "horizons": {}, "tokens": {}}
+        await writer.commit(number, 1000 * number, [change], [], content)
+    await writer.aclose()
+
+
+async def test_export_holds_no_more_in_memory_than_its_bound(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AIOSTREAM_CHECKPOINT_KEY", "a key that is long enough")
+    monkeypatch.setattr(cli_checkpoint, "EXPORT_BYTES_MAX", 1024 * 1024)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    await write_state(tmp_path / "checkpoint", batches=40, keys=500)
+    keys = []
+    monkeypatch.setattr(cli_checkpoint.typer, "echo", lambda line, **_: keys.append(line[:60]))
+    tracemalloc.start()
+    try:
+        await asyncio.to_thread(cli_checkpoint.export, tmp_path / "checkpoint", None, tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    lines = [line for line in keys if line.startswith('{"state":"totals","partition":0,"key":')]
+    assert [int(line.split(":")[3].split(",")[0]) for line in lines] == list(range(500, 20_500))
+    assert peak < 8_000_000  # of a state of 11 MB and more in memory; 20000 lines are kept by this test
 
 
 # -- repair ------------------------------------------------------------------------------------
