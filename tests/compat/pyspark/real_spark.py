@@ -21,7 +21,7 @@ from tests.compat.pyspark.spark_server import Environment, answer
 
 ROOT = Path(__file__).resolve().parents[3]
 PEER = ROOT / "benchmarks" / ".peers" / "pyspark"
-ANSWER_TIMEOUT_S = 240.0
+ANSWER_TIMEOUT_S = 400.0
 SETUP_TIMEOUT_S = 900.0
 # A short life on few cores: compile quickly, and leave the second core to the layer.
 JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
@@ -53,6 +53,17 @@ def made_environment() -> Path:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(f"no real PySpark: {error}")
+
+
+def script_command() -> tuple[list[str], dict[str, str]]:
+    """The command that runs a script under real PySpark, and its environment beside that of here."""
+    python = made_environment()
+    options = f"--driver-java-options '{JAVA_OPTIONS}'"
+    return [str(python)], {
+        "PYSPARK_SUBMIT_ARGS": f"--master local[2] --conf spark.ui.enabled=false {options} pyspark-shell",
+        "PYSPARK_PYTHON": str(python),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+    }
 
 
 class RealSpark:

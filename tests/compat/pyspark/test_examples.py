@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.compat.pyspark.real_spark import made_environment
+from tests.compat.pyspark.real_spark import script_command
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "pyspark"
 DEADLINE_S = 100.0
@@ -86,7 +86,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
     programs: list[Program] = []
     command, environment = [sys.executable, "-m", "aiostream_engine", "pyspark", "--master", "local[2]"], {}
     if request.param == "spark":
-        command, environment = _spark()
+        command, environment = script_command()
 
     def run(name: str, *arguments: object) -> Program:
         made = [*command, str(EXAMPLES / f"{name}.py"), *map(str, arguments)]
@@ -96,16 +96,6 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
     yield run
     for program in programs:
         program.close()
-
-
-def _spark() -> tuple[list[str], dict[str, str]]:
-    python = made_environment()
-    submit = "--master local[2] --conf spark.ui.enabled=false pyspark-shell"
-    return [str(python)], {
-        "PYSPARK_SUBMIT_ARGS": submit,
-        "PYSPARK_PYTHON": str(python),
-        "SPARK_LOCAL_IP": "127.0.0.1",
-    }
 
 
 @pytest.fixture
