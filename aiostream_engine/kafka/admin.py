@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, for_code
 
 from .settings import KafkaSettings
@@ -61,11 +61,6 @@ class KafkaAdmin:
             while name in await self.topics():
                 await asyncio.sleep(0.02)
 
-    async def add_partitions(self, name: str, total: int) -> None:
-        """Give a topic more partitions, up to this total."""
-        _check((await self._client.create_partitions({name: NewPartitions(total)})).topic_errors)
-        await self._until_led(name, total)
-
     async def _until_led(self, name: str, partitions: int) -> None:
         async with asyncio.timeout(TOPIC_TIMEOUT_S):
             while True:
@@ -79,11 +74,6 @@ class KafkaAdmin:
         """Number of partitions by topic; without Kafka's internal topics."""
         found = await self._client.describe_topics()
         return {one["topic"]: len(one["partitions"]) for one in found if not one["is_internal"]}
-
-    async def replicas_in_sync(self, name: str) -> int:
-        """The number of brokers that have all of a topic: of the partition that has the fewest."""
-        found = (await self._client.describe_topics([name]))[0]
-        return min((len(one["isr"]) for one in found["partitions"]), default=0)
 
     async def bounds(self, topics: Iterable[str]) -> dict[tuple[str, int], tuple[int, int]]:
         """First offset that is there and next one to be written, by topic and partition.

@@ -14,6 +14,7 @@ import pytest
 
 from aiostream_engine.testing.kafka.metadata import live_brokers
 from aiostream_engine.testing.kafka_broker import LocalKafka
+from tests.kafka_admin import ClusterAdmin
 from tests.kafka_broker import MakeTopic
 
 pytestmark = pytest.mark.kafka
@@ -33,11 +34,10 @@ def port_of(kafka: LocalKafka) -> int:
 
 
 async def test_topics_are_created_and_known(kafka: LocalKafka, make_topic: MakeTopic) -> None:
-    from aiostream_engine.kafka.admin import KafkaAdmin
     from aiostream_engine.kafka.settings import KafkaSettings
 
     name = await make_topic(kafka, partitions=3)
-    async with KafkaAdmin(KafkaSettings(kafka.bootstrap)) as admin:
+    async with ClusterAdmin(KafkaSettings(kafka.bootstrap)) as admin:
         assert (await admin.topics())[name] == 3
         await admin.add_partitions(name, 5)
         assert (await admin.topics())[name] == 5

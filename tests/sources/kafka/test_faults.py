@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from aiostream_engine import StreamingContext
-from aiostream_engine.kafka.admin import KafkaAdmin
 from aiostream_engine.kafka.settings import KafkaSettings
 from aiostream_engine.sources.kafka.group_membership import GroupTimes
 from aiostream_engine.sources.kafka.group_source import GroupKafkaSource
@@ -19,6 +18,7 @@ from aiostream_engine.sources.kafka.lane import FetchLimits
 from aiostream_engine.sources.kafka.source import KafkaSource
 from aiostream_engine.testing import LoopCanary
 from aiostream_engine.testing.kafka_broker import LocalKafka
+from tests.kafka_admin import ClusterAdmin
 from tests.kafka_broker import MakeTopic, shared
 
 from .slow_proxy import SlowProxy
@@ -166,7 +166,7 @@ async def test_leaders_that_move_and_a_broker_that_is_lost_cost_no_record(
 
 async def _until_in_sync(cluster: LocalKafka, topic: str) -> None:
     """All replicas have all, so that the next broker may be lost."""
-    async with KafkaAdmin(KafkaSettings(cluster.bootstrap)) as admin, asyncio.timeout(DEADLINE_S):
+    async with ClusterAdmin(KafkaSettings(cluster.bootstrap)) as admin, asyncio.timeout(DEADLINE_S):
         while await admin.replicas_in_sync(topic) < 3:
             await asyncio.sleep(0.1)
 

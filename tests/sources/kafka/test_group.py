@@ -23,6 +23,7 @@ from aiostream_engine.sources.kafka.group_membership import GroupTimes
 from aiostream_engine.sources.kafka.group_source import GroupKafkaSource
 from aiostream_engine.testing.kafka_broker import LocalKafka
 from aiostream_engine.types import Guarantee
+from tests.kafka_admin import ClusterAdmin
 from tests.kafka_broker import MakeTopic
 
 from .members import Member, all_of
@@ -206,7 +207,7 @@ async def test_new_partitions_are_read_from_their_first_record(
     member = Member(kafka, topic, group, start="latest")
     async with member.running():
         await until(lambda: member.places)
-        async with KafkaAdmin(KafkaSettings(kafka.bootstrap)) as admin:
+        async with ClusterAdmin(KafkaSettings(kafka.bootstrap)) as admin:
             await admin.add_partitions(topic, 2)
         await send(kafka.bootstrap, topic, [b"first"], partition=1)
         await until(lambda: member.values)

@@ -17,6 +17,7 @@ from aiostream_engine.kafka.serde import Avro
 from aiostream_engine.kafka.settings import KafkaSettings
 from aiostream_engine.sources.kafka import wire
 from aiostream_engine.sources.kafka.source import KafkaSource
+from tests.kafka_admin import ClusterAdmin
 from tests.sources.kafka.streams import producer, read, send, streaming, until
 
 # Old records would be removed by the topic's retention.
@@ -103,7 +104,7 @@ async def test_single_partitions_can_be_assigned(kafka, make_topic, lane):
 async def test_new_partitions_and_topics_are_read_from_their_beginning(kafka, make_topic, unique_name, lane):
     """E19"""
     prefix = unique_name("series")
-    async with KafkaAdmin(KafkaSettings(kafka.bootstrap)) as admin:
+    async with ClusterAdmin(KafkaSettings(kafka.bootstrap)) as admin:
         await admin.create_topic(f"{prefix}-a")
         options = {"pattern": f"{prefix}-.*", "start": "latest", "metadata_refresh_s": 0.2, "lane": lane}
         async with streaming(kafka.bootstrap, projection="value", **options) as seen:
