@@ -43,7 +43,7 @@ from .runtime.guarantees import guarantees_of
 from .runtime.inputs import Inputs
 from .runtime.sink_driver import SinkDriver
 from .runtime.ticker import DataTrigger, Ticker
-from .runtime.translator import Translator
+from .runtime.translator import Translator, has_state
 from .sources.base import Source
 from .types import BatchTime, ContextState, OnError
 from .windows.intervals import milliseconds
@@ -344,6 +344,8 @@ class StreamingContext(SourceMethods):
 
     async def _start_running(self) -> None:
         nodes = list(walk_streams([*self._inputs, *(output.parent for output in self._outputs)]))
+        placed = {node.state_id: node.state for node in nodes if has_state(node) and node.state is not None}
+        await self.engine._place_states(placed)
         if self._checkpoint is not None:  # before the sinks, which only the owner of the directory may touch
             self._session = await CheckpointSession.open(self._checkpoint, self._checkpoint_files)
             self._session.check(nodes, self._outputs)

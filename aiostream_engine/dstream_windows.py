@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .errors import GraphError
+from .errors import GraphError, OptionError
 from .operators import kernels
 from .operators.function import Fn
 from .operators.kernels import kernel
@@ -19,6 +19,7 @@ from .types import OnError
 from .windows.intervals import check_window, milliseconds
 
 if TYPE_CHECKING:
+    from .config import StateConfig
     from .context import StreamingContext
     from .dstream import DStream
     from .rdd import RDD
@@ -147,6 +148,7 @@ class WindowsAndState:
         filter_function: Callable[[Any], Any] | Fn | None = None,
         name: str | None = None,
         on_error: OnError | str = OnError.FAIL,
+        state: StateConfig | None = None,
     ) -> DStream[Any]:
         """Values of a key reduced over the window (rows WIN-13 … WIN-19).
 
@@ -155,6 +157,7 @@ class WindowsAndState:
         filter_function: true of the pairs ``(key, value)`` to give, on both paths. With an inverse, keys
         that left the window stay for ever with a neutral value, unless it refuses that.
         on_error: ``fail`` only; raises OptionError for any other.
+        state: with an inverse, where the state lies, as in :meth:`map_with_state`.
         """
         refuse_policy("reduce_by_key_and_window", on_error, NO_WINDOW_POLICY)
         window, slide = check_window(
@@ -166,6 +169,8 @@ class WindowsAndState:
         reduced = self.reduce_by_key(reduce, name=step, partitioner=partitioner)
         keep = None if filter_function is None else as_fn(filter_function, step)
         if inverse is None:
+            if state is not None:
+                raise OptionError(f"{step!r} keeps no state without an inverse: give inverse= or no state=")
             whole = reduced.window(window / 1000, slide / 1000, name=name)
             result = whole.reduce_by_key(reduce, name=step, partitioner=partitioner)
             return result if keep is None else result.filter(keep, name=step)
@@ -185,6 +190,7 @@ class WindowsAndState:
                 state_id=self.context._state_id(step),
                 partitioner=partitioner,
                 named=name is not None,
+                state=state,
             )
         )
 
@@ -204,6 +210,7 @@ class WindowsAndState:
         migrate: Callable[[int, Any, Any], Any] | None = None,
         on_error: OnError | str = OnError.FAIL,
         retries: int = 0,
+        state: StateConfig | None = None,
     ) -> DStream[Any]:
         """A state for each key: ``f(new values, old state or None)``, **in every batch for every key**.
 
@@ -211,7 +218,7 @@ class WindowsAndState:
         with the number of keys: :meth:`map_with_state` costs only the touched ones.
         with_time, with_key: lead the arguments by the batch time in milliseconds, by the key.
         initial: pairs, or a mapping, that the first batch starts from.
-        state_version, migrate: as in :meth:`map_with_state`.
+        state_version, migrate, state: as in :meth:`map_with_state`.
         on_error, retries: about a key on which ``f`` raised. All its new values of the batch are given up,
         as ``(key, [values])``, and its state is what it was before the batch, whatever ``f`` had changed in
         place; other keys go on. With a policy ``f`` gets copies of states that can change in place.
@@ -219,7 +226,7 @@ class WindowsAndState:
         step = name or "update_state_by_key"
         spec = UpdateState(as_fn(f, step), with_time, with_key, error_policy(on_error, retries))
         place = self._partitioner(partitions, partitioner)
-        return self._state(step, spec, place, initial, name is not None, state_version, migrate)
+        return self._state(step, spec, place, initial, name is not None, state_version, migrate, state)
 
     def map_with_state(
         self,
@@ -235,6 +242,7 @@ class WindowsAndState:
         migrate: Callable[[int, Any, Any], Any] | None = None,
         on_error: OnError | str = OnError.FAIL,
         retries: int = 0,
+        state: StateConfig | None = None,
     ) -> DStream[Any]:
         """``f(key, value, state)`` for each record, in order within a partition (rows MWS-1 … MWS-8).
 
@@ -249,12 +257,14 @@ class WindowsAndState:
         state of its key is what it was before that call; the records before and after it count. Of a key
         that times out ``(key, None, state)`` is given up, and it goes. With a policy ``f`` gets copies of
         states that can change in place, one a call.
+        state: where the state of this step lies, with a memory bound of its own in each worker; by default as
+        those of the engine, under their common bound.
         """
         step = name or "map_with_state"
         timeout_ms = None if timeout_s is None else milliseconds("timeout_s", timeout_s)
         spec = MapWithState(as_fn(f, step), timeout_ms, with_time, error_policy(on_error, retries))
         place = self._partitioner(partitions, partitioner)
-        return self._state(step, spec, place, initial, name is not None, state_version, migrate)
+        return self._state(step, spec, place, initial, name is not None, state_version, migrate, state)
 
     def _state(
         self,
@@ -265,6 +275,7 @@ class WindowsAndState:
         named: bool,
         schema: int,
         migrate: Callable[[int, Any, Any], Any] | None,
+        state: StateConfig | None,
     ) -> DStream[Any]:
         if isinstance(initial, Mapping):
             initial = initial.items()
@@ -283,6 +294,7 @@ class WindowsAndState:
                 named=named,
                 schema=schema,
                 migrate=migrate,
+                state=state,
             )
         )
         return self._with_policy(stream, spec.policy)

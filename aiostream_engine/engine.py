@@ -149,12 +149,21 @@ class EngineContext:
             self._memory_bytes_max,
         )
         self._runner.states.config = self._state
-        if self._state.on_disk and await asyncio.to_thread(lies_in_memory, self._directory.spill_path):
-            _log.warning(
-                "state is to lie on disk, but %s is in memory: set TMPDIR or spill_directory to a disk",
-                self._directory.spill_path,
-            )
+        await self._warn_of_memory(self._state)
         return self
+
+    async def _place_states(self, configs: Mapping[str, StateConfig]) -> None:
+        """Say where single states lie, by their ids; before they are used."""
+        self.runner.states.configs.update(configs)
+        for config in configs.values():
+            await self._warn_of_memory(config)
+
+    async def _warn_of_memory(self, config: StateConfig) -> None:
+        path = self.runner.directory.spill_path
+        if config.on_disk and await asyncio.to_thread(lies_in_memory, path):
+            _log.warning(
+                "state is to lie on disk, but %s is in memory: set TMPDIR or spill_directory to a disk", path
+            )
 
     async def aclose(self) -> None:
         """Stop the workers and free all blocks; may be called twice."""

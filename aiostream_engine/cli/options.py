@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import enum
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from ..errors import OptionError
 
 __all__ = [
     "AppDir",
@@ -16,6 +19,7 @@ __all__ = [
     "LogLevelName",
     "StopTimeout",
     "Uvloop",
+    "bytes_of",
 ]
 
 
@@ -56,3 +60,14 @@ StopTimeout = Annotated[
 ]
 LogLevel = Annotated[LogLevelName, typer.Option(help="Least level of log records on standard error.")]
 Uvloop = Annotated[bool, typer.Option("--uvloop/--no-uvloop", help="Use uvloop when it is installed.")]
+
+
+_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def bytes_of(text: str) -> int:
+    """A size as written on the command line, in bytes. Raises OptionError."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if found is None or found[2] not in _UNITS:
+        raise OptionError(f"{text!r} is no size: write bytes, or a number with KB, MB, GB, KiB, MiB or GiB")
+    return int(float(found[1]) * _UNITS[found[2]])

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config import CheckpointConfig, SchedulerConfig
+from ..config import CheckpointConfig, SchedulerConfig, StateConfig
+from ..errors import OptionError
 from .exit_code import ExitCode
 from .loop import run_loop
-from .options import AppDir, AppTarget, Duration, LogLevel, LogLevelName, StopTimeout, Uvloop
+from .options import AppDir, AppTarget, Duration, LogLevel, LogLevelName, StopTimeout, Uvloop, bytes_of
 from .session import Outcome, Session, say, say_failure
 from .signals import StopSignals
 from .target import TargetError, build, load
@@ -32,6 +33,13 @@ class Trigger(enum.StrEnum):
     DATA = "data"
 
 
+class StateBackend(enum.StrEnum):
+    """Where keyed state lies."""
+
+    MEMORY = "memory"
+    DISK = "disk"
+
+
 class ContextOptions:
     """Options for the context that a target is given; those not given keep the engine's defaults."""
 
@@ -42,6 +50,8 @@ class ContextOptions:
         trigger: Trigger | None,
         checkpoint: Path | None = None,
         drop_unknown_state: bool = False,
+        state: StateBackend | None = None,
+        state_memory: str | None = None,
     ) -> None:
         self._given: dict[str, Any] = {}
         self.names: list[str] = []
@@ -52,6 +62,9 @@ class ContextOptions:
         if checkpoint is not None:
             config = CheckpointConfig(str(checkpoint), drop_unknown_state=drop_unknown_state)
             self._take("--checkpoint", "checkpoint", config)
+        if state is not None:
+            bound = {} if state_memory is None else {"memory_bytes_max": bytes_of(state_memory)}
+            self._take("--state", "state", StateConfig(state.value, **bound))
 
     def _take(self, name: str, parameter: str, value: Any) -> None:
         if value is not None:
@@ -111,6 +124,19 @@ DropUnknownState = Annotated[
         help="Start although the directory holds state of steps that are no longer there, and **lose it**.",
     ),
 ]
+State = Annotated[
+    StateBackend | None,
+    typer.Option(help="Keep state in the memory of the workers, or on disk with a cache in memory."),
+]
+StateMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="With --state disk, what the caches of one worker may take together: 512MB, 2GiB, or bytes. "
+        "Default: 256MiB.",
+        show_default=False,
+    ),
+]
 Arguments = Annotated[
     list[str] | None,
     typer.Argument(
@@ -129,6 +155,8 @@ def run(
     app_dir: AppDir = Path("."),
     checkpoint: Checkpoint = None,
     drop_unknown_state: DropUnknownState = False,
+    state: State = None,
+    state_memory: StateMemory = None,
     stop_timeout: StopTimeout = 20.0,
     log_level: LogLevel = LogLevelName.INFO,
     uvloop: Uvloop = True,
@@ -159,7 +187,14 @@ def run(
     set_up_logging(log_level)
     if drop_unknown_state and checkpoint is None:
         raise typer.BadParameter("it needs --checkpoint", param_hint="--drop-unknown-state")
-    options = ContextOptions(master, interval, trigger, checkpoint, drop_unknown_state)
+    if state_memory is not None and state is not StateBackend.DISK:
+        raise typer.BadParameter("it needs --state disk", param_hint="--state-memory")
+    try:
+        options = ContextOptions(
+            master, interval, trigger, checkpoint, drop_unknown_state, state, state_memory
+        )
+    except OptionError as exc:
+        raise typer.BadParameter(str(exc), param_hint="--state-memory") from None
     sys.argv = [target, *(arguments or [])]
     try:
         found = load(target, app_dir)

@@ -47,7 +47,7 @@ class StateDirective(NamedTuple):
     changelog: write the touched keys as a block. sweep_bytes: with so much of a snapshot in it, 0 for none;
         sweep: version at which the snapshot began that is to go on, 0 to begin one.
     memory_bytes_max: the most that all states of the worker take in memory, the rest on disk; 0 keeps
-        this one in memory as a whole.
+        this one in memory as a whole. own_bound: it is for this state alone.
     """
 
     state_id: str
@@ -59,6 +59,7 @@ class StateDirective(NamedTuple):
     sweep_bytes: int = 0
     sweep: int = 0
     memory_bytes_max: int = 0
+    own_bound: bool = False
 
 
 class StateReport(NamedTuple):

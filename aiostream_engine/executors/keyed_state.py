@@ -57,9 +57,11 @@ def _new_store(environment: TaskEnvironment, directive: StateDirective, step: st
     from ..state.budget import Budget
     from ..state.disk_store import DiskStore
 
-    if environment.state_budget is None:
-        environment.state_budget = Budget(directive.memory_bytes_max)
-    return DiskStore(environment.writer.spill_directory, environment.state_budget, step)
+    owner = directive.state_id if directive.own_bound else ""
+    budget = environment.state_budgets.get(owner)
+    if budget is None:
+        budget = environment.state_budgets[owner] = Budget(directive.memory_bytes_max)
+    return DiskStore(environment.writer.spill_directory, budget, step)
 
 
 def block_on_disk(writer: BlockWriter, parts: Iterable[bytes]) -> BlockRef:

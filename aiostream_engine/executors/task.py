@@ -51,7 +51,7 @@ class TaskEnvironment:
         self.writer = writer
         self.slot = slot
         self.states: dict[tuple[str, int], Any] = {}
-        self.state_budget: Any = None  # of all states that are on disk
+        self.state_budgets: dict[str, Any] = {}  # of states with a bound of their own, and "" of all others
         self.broadcast_values: OrderedDict[int, Any] = OrderedDict()
         self.task: Task | None = None
         self.accumulators: dict[int, Any] = {}

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..config import StateConfig
 from ..operators.partitioners import Partitioner
 
 __all__ = [
@@ -79,6 +80,7 @@ class StateStream(_Base):
     schema: version of what the user keeps in it. migrate: ``migrate(old version, key, state)`` gives
     the state in the form of this version.
     rests_when_missing: a batch in which the parent has no RDD leaves the state as it is (row UST-4).
+    state: where it lies, when that is not where the states of the engine do.
     """
 
     spec: Any
@@ -89,6 +91,7 @@ class StateStream(_Base):
     schema: int = 1
     migrate: Callable[[int, Any, Any], Any] | None = None
     rests_when_missing: bool = False
+    state: StateConfig | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -98,13 +101,17 @@ class SnapshotStream(_Base):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class InverseWindowStream(_Base):
-    """A reduced window kept as state: the parent gives reduced pairs, partitioned alike (row WIN-14)."""
+    """A reduced window kept as state: the parent gives reduced pairs, partitioned alike (row WIN-14).
+
+    state: as of a :class:`StateStream`.
+    """
 
     window_ms: int
     spec: Any
     state_id: str
     partitioner: Partitioner
     named: bool = False
+    state: StateConfig | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -110,6 +110,12 @@ class StateRegistry:
         self._changes: list[StateChange] = []
         self._durable: set[str] = set()
         self.config = StateConfig()
+        self.configs: dict[str, StateConfig] = {}
+        """Of states that do not lie where the others do, by id."""
+
+    def config_of(self, state_id: str) -> StateConfig:
+        """Where a state lies."""
+        return self.configs.get(state_id, self.config)
 
     def make_durable(self, state_ids: Iterable[str]) -> None:
         """Keep what batches change in these states for :meth:`take_changes`."""
@@ -145,7 +151,7 @@ class StateRegistry:
             base, target, chain = partition.version - 1, partition.version, partition.previous
         else:
             base, target, chain = partition.version, partition.version, partition.chain
-        changelog = volatile and base != target
+        changelog, config = volatile and base != target, self.config_of(use.state_id)
         return StateDirective(
             use.state_id,
             use.partition,
@@ -153,9 +159,10 @@ class StateRegistry:
             target,
             tuple([link.block for link in chain]) if restore else None,
             changelog=changelog,
-            sweep_bytes=partition.sweep_bytes(self.config.snapshot_slice_bytes) if changelog else 0,
+            sweep_bytes=partition.sweep_bytes(config.snapshot_slice_bytes) if changelog else 0,
             sweep=partition.sweep,
-            memory_bytes_max=self.config.memory_bytes_max if self.config.on_disk else 0,
+            memory_bytes_max=config.memory_bytes_max if config.on_disk else 0,
+            own_bound=use.state_id in self.configs,
         )
 
     def report(self, use: StateUse, directive: StateDirective, report: StateReport) -> None:
@@ -281,7 +288,7 @@ class StateRegistry:
         by the next batches; when they do not come to it, it is written anew as well.
         """
         entry = self._partitions.get((state_id, partition))
-        if entry is not None and entry.bytes > self.config.snapshot_slice_bytes:
+        if entry is not None and entry.bytes > self.config_of(state_id).snapshot_slice_bytes:
             entry.wanted, entry.waits = True, entry.waits + 1
             if entry.waits <= WAIT_COMMITS:
                 return
@@ -337,6 +344,8 @@ class StateRegistry:
         """Forget states for good: their stream has ended."""
         self.drop(state_ids)
         self._durable.difference_update(state_ids)
+        for state_id in state_ids:
+            self.configs.pop(state_id, None)
 
     def is_current(self, state_id: str, partition: int, batch: int) -> bool:
         """True when the partition has been brought to ``batch``."""

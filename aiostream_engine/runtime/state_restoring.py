@@ -97,7 +97,7 @@ class StateRestoring:
         """The chains as they are, in blocks of our own: the journal may drop its segments."""
         runner = self.engine.runner
         for index, chain in found.chains.items():
-            on_disk = runner.states.config.on_disk
+            on_disk = runner.states.config_of(node.state_id).on_disk
             links = await asyncio.to_thread(_copied, chain.links, runner.directory, on_disk=on_disk)
             runner.directory.ledger.retain([link.block for link in links])
             time = self.recovered.time
@@ -112,7 +112,7 @@ class StateRestoring:
         change: Change | None = None,
     ) -> list[MemoryStore]:
         runner = self.engine.runner
-        config = runner.states.config
+        config = runner.states.config_of(node.state_id)
         new_store: NewStore = MemoryStore
         if config.on_disk:
             budget = Budget(config.memory_bytes_max)

@@ -5,6 +5,11 @@ import signal
 
 import pytest
 
+from aiostream_engine.cli.options import bytes_of
+from aiostream_engine.cli.run import ContextOptions, StateBackend
+from aiostream_engine.config import StateConfig
+from aiostream_engine.errors import OptionError
+
 APP = """
 import asyncio
 import operator
@@ -166,3 +171,29 @@ def test_explain_prints_graph_and_plans_and_starts_nothing(command):
 def test_explain_of_a_wrong_target_exits_with_two(command):
     one = command("explain", "job:number")
     assert one.exit_code() == 2
+
+
+def test_state_goes_on_disk_where_the_options_say_so():
+    options = ContextOptions(None, None, None, state=StateBackend.DISK, state_memory="64MB")
+    assert options.names == ["--state"]
+    assert options.make().engine._state == StateConfig("disk", 64_000_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("70000", 70_000), ("1.5 KiB", 1536), ("512mb", 512_000_000), ("2GiB", 2 << 30)]
+)
+def test_a_size_is_written_with_or_without_a_unit(text, size):
+    assert bytes_of(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MB", "-1", "5 apples", "1e3"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(OptionError, match="is no size"):
+        bytes_of(text)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--state-memory", "64MB"], ["--state", "disk", "--state-memory", "1"]]
+)
+def test_a_bound_of_memory_that_means_nothing_is_wrong_usage(invoke, arguments):
+    assert invoke("run", "app.py:build", *arguments).exit_code == 2

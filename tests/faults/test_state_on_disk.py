@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -159,6 +159,39 @@ async def test_a_restart_from_a_checkpoint_goes_on_with_the_same_state(
         assert error is None, error
     totals = {key: sorted(map(repr, records)) for key, records in world.outputs().items()}
     assert totals == {key: sorted(map(repr, records)) for key, records in expected.items()}
+
+
+@pytest.mark.parametrize("step", ["map_with_state", "update_state_by_key", "window"])
+async def test_one_step_alone_may_keep_its_state_on_disk(step: str) -> None:
+    """Its bound is its own; the others lie where the engine says."""
+    alone: dict[str, Any] = {
+        "map_with_state": lambda pairs: pairs.map_with_state(counted, state=SMALL),
+        "update_state_by_key": lambda pairs: pairs.update_state_by_key(updated, state=SMALL),
+        "window": lambda pairs: pairs.reduce_by_key_and_window(operator.add, operator.sub, 3, 1, state=SMALL),
+    }
+    usages: list[Any] = []
+
+    def build(pairs: DStream[Any]) -> DStream[Any]:
+        beside = pairs.map_with_state(counted, name="beside")
+        beside.foreach_rdd(lambda rdd: usages.append(pairs.context.engine.statistics().states))
+        return cast("DStream[Any]", alone[step](pairs))
+
+    assert await answers(build, batches(6), None) == await answers(STEPS[step], batches(6), None)
+    cached = {state.state_id: state.cache_bytes for state in usages[-1]}
+    assert cached.pop("state of beside") == 0
+    assert all(cached.values())
+
+
+async def test_a_step_may_stay_in_memory_where_the_others_are_on_disk() -> None:
+    states: list[Any] = []
+
+    def build(pairs: DStream[Any]) -> DStream[Any]:
+        stream = pairs.map_with_state(counted, name="counts", state=StateConfig())
+        stream.foreach_rdd(lambda rdd: states.append(pairs.context.engine.statistics().states))
+        return stream
+
+    assert await answers(build, batches(3), SMALL) == await answers(STEPS["map_with_state"], batches(3), None)
+    assert states[-1][0].cache_bytes == 0
 
 
 async def test_a_full_disk_ends_the_stream_with_a_named_error(tmp_path: Path) -> None:
@@ -309,3 +342,10 @@ async def test_a_stream_on_a_given_engine_cannot_have_another_kind_of_state() ->
     async with EngineContext("local") as engine:
         with pytest.raises(OptionError, match="EngineContext"):
             StreamingContext(engine=engine, state=SMALL)
+
+
+async def test_a_window_without_an_inverse_has_no_state_to_place() -> None:
+    with pytest.raises(OptionError, match="keeps no state without an inverse"):
+        await answers(
+            lambda pairs: pairs.reduce_by_key_and_window(operator.add, None, 3, 1, state=SMALL), [], None
+        )
