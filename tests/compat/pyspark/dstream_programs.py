@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 INTERVAL_S = 0.2
-DEADLINE_S = 100.0
+DEADLINE_S = 400.0
 
 Batch = list[list[Any]] | None  # partitions, None for an RDD without any
 
@@ -228,6 +228,8 @@ def on_single_batches(env: Any, a: list[Batch], b: list[Batch], batches: int) ->
     run = Run(env)
     for name, (stream, ordered) in stateless(run, run.queue(a), run.queue(b)).items():
         run.watch(name, stream, ordered)
+    run.watch("queueAtOnce", run.queue(b, oneAtATime=False))
+    run.watch("queueDefault", run.queue(a[:1], default=env.sc.parallelize([7, 8, 9], 2)).count())
     run.finish_batches(run.queue([[[0]]]))
     return run.run(batches)
 

@@ -21,7 +21,7 @@ from tests.compat.pyspark.spark_server import Environment, answer
 
 ROOT = Path(__file__).resolve().parents[3]
 PEER = ROOT / "benchmarks" / ".peers" / "pyspark"
-ANSWER_TIMEOUT_S = 400.0
+ANSWER_TIMEOUT_S = 600.0
 SETUP_TIMEOUT_S = 900.0
 # A short life on few cores: compile quickly, and leave the second core to the layer.
 JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.compat.pyspark import dstream_programs as programs
@@ -27,9 +27,14 @@ def layer() -> Iterator[LayerEnvironment]:
         yield LayerEnvironment(sc)
 
 
+# Inputs that are generated for a run of each of the two tests, beside the ones that are always there.
+INPUTS = 2
+
 numbers = st.integers(-20, 20)
 partitions = st.lists(numbers, max_size=5)
-states = st.lists(st.tuples(st.integers(0, 4), numbers), max_size=4, unique_by=lambda pair: pair[0])
+states = st.lists(
+    st.tuples(st.sampled_from([0, 2, 3, 4]), numbers), max_size=4, unique_by=lambda pair: pair[0]
+)
 
 
 def queues(batches_max: int) -> st.SearchStrategy[list[programs.Batch]]:
@@ -39,6 +44,16 @@ def queues(batches_max: int) -> st.SearchStrategy[list[programs.Batch]]:
     return queue.filter(lambda batches: sum(len(part) for batch in batches for part in batch or ()) > 3)
 
 
+def several(inputs: st.SearchStrategy[list[programs.Batch]]) -> st.SearchStrategy[list[list[programs.Batch]]]:
+    """Inputs for one run, one after the other in the queue: most of a run's time goes before its batches."""
+    return st.lists(inputs, min_size=INPUTS, max_size=INPUTS)
+
+
+def joined(inputs: list[list[programs.Batch]]) -> list[programs.Batch]:
+    """All batches."""
+    return [batch for queue in inputs for batch in queue]
+
+
 def generated(examples: int) -> settings:
     """Each try takes seconds: few are made, and nothing is shrunk."""
     return settings(
@@ -46,25 +61,32 @@ def generated(examples: int) -> settings:
         deadline=None,
         derandomize=True,
         database=None,
-        phases=[Phase.explicit, Phase.generate],
+        phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
 
 
-@example(a=[[[1, 2, 3], [4, 5]], None], b=[[[1, 2], [6]], [[3], []]])
-@given(a=queues(3), b=queues(2))
+# Always there, before the generated ones.
+LEFT: list[programs.Batch] = [[[1, 2, 3], [4, 5]], None]
+RIGHT: list[programs.Batch] = [[[1, 2], [6]], [[3], []]]
+LONG: list[programs.Batch] = [[[1, 2, 3], [4, 5]], [[], [7]], None, [[2, 2, 9]], [[1], [1]]]
+STATES = [(1, 5), (9, 9)]
+
+
+@given(a=several(queues(3)), b=several(queues(2)))
 @generated(1)
 def test_operators_give_what_spark_gives_in_each_batch(comparison: Comparison, a, b):
     """Row DS-2: an RDD without partitions, one of empty partitions, and none at all are three things."""
-    assert_same(comparison, "on_single_batches", a, b, 4)
+    left, right = [*LEFT, *joined(a)], [*RIGHT, *joined(b)]
+    assert_same(comparison, "on_single_batches", left, right, max(len(left), len(right)) + 1)
 
 
-@example(a=[[[1, 2, 3], [4, 5]], [[], [7]], None, [[2, 2, 9]], [[1], [1]]], initial=[(1, 5), (9, 9)])
-@given(a=queues(5), initial=states)
+@given(a=several(queues(4)), initial=states)
 @generated(1)
 def test_windows_and_states_give_what_spark_gives_in_each_batch(comparison: Comparison, a, initial):
     """Windows begin in part; states start from pairs; both go on when there is nothing new."""
-    assert_same(comparison, "on_many_batches", a, initial, 8)
+    queue = [*LONG, *joined(a)]
+    assert_same(comparison, "on_many_batches", queue, [*STATES, *initial], len(queue) + 3)
 
 
 @pytest.mark.soak
