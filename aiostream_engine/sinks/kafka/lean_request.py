@@ -58,7 +58,10 @@ def body(request: Any) -> _Body:
     return _Body(pieces)
 
 
-class _LeanRequest(ProduceRequest):  # type: ignore[misc]
+_Base: Any = ProduceRequest if isinstance(ProduceRequest, type) else object  # a list before aiokafka 0.13
+
+
+class _LeanRequest(_Base):  # type: ignore[misc]
     def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
         request: Any = super().prepare(versions)
         if request.SCHEMA is ProduceRequest_v3.SCHEMA and not request.FLEXIBLE_VERSION:
@@ -84,7 +87,8 @@ def _fits() -> bool:
         "self._writer.write(size + message)",
     )
     return (
-        all(step in send for step in steps)
+        isinstance(ProduceRequest, type)
+        and all(step in send for step in steps)
         and send.count("message") == 3
         and "self._client.send(node_id, request)" in inspect.getsource(SendProduceReqHandler.do)
         and "node_id, request" in str(inspect.signature(AIOKafkaClient.send))
