@@ -27,7 +27,7 @@ async def main(bootstrap: str, topic: str, group: str, directory: str, seat: str
             value="str",
             rate_max=3000,
             instance_id=None if seat == "-" else seat,
-            times=GroupTimes(session_s=1.0, heartbeat_s=0.2),
+            times=GroupTimes(session_s=2.0, heartbeat_s=0.2),
         )
         life = os.getpid()
         lines = records.map(lambda one: (life, one.partition, one.offset, int(one.value)))
