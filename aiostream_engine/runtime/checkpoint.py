@@ -43,6 +43,8 @@ DIGEST_APART_BYTES = 1024 * 1024
 DIGEST_THREADS = 2  # hashing takes longer than writing to a fast disk
 _FULL_WAIT_S = (0.05, 2.0)  # first and longest wait before a full disk is tried again
 _FULL_LOG_S = 10.0
+IDLE_S = 1.0  # so long, at most, an idle batch stays unwritten
+IDLE_BATCHES_MAX = 256
 _SEGMENTS_MIN = 3
 _SEGMENTS_MAX = 64  # each start begins one, however small
 
@@ -109,7 +111,9 @@ class CheckpointWriter:
         self._flusher: asyncio.Task[None] | None = None
         self._dead: Exception | None = None
         self._closing = asyncio.Event()
+        self._idle: asyncio.TimerHandle | None = None  # set while only idle batches wait
         self._declared = 0  # the first record that is needed, by the last COMMIT of this driver
+        self._collected = 0  # syncs at the last look for what is not needed
         self._segments = 0  # at the last look for a crowd
         self.problem: str | None = None
         """Why nothing can be written at the moment, None when all is well."""
@@ -125,13 +129,27 @@ class CheckpointWriter:
         """
         if self._dead is not None:
             raise self._dead
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(entry, loop.create_future())
+        done = self._enqueue(entry)
+        self._start()
+        await asyncio.shield(done)
+
+    def _enqueue(self, entry: Entry) -> asyncio.Future[None]:
+        waiting = _Waiting(entry, asyncio.get_running_loop().create_future())
         waiting.done.add_done_callback(_retrieve)
         self._waiting.append(waiting)
-        if self._flusher is None or self._flusher.done():
-            self._flusher = loop.create_task(self._flush(), name="aiostream-journal")
-        await asyncio.shield(waiting.done)
+        return waiting.done
+
+    def _start(self) -> None:
+        """Write what waits."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if self._waiting and not self._is_writing:
+            self._flusher = asyncio.get_running_loop().create_task(self._flush(), name="aiostream-journal")
+
+    @property
+    def _is_writing(self) -> bool:
+        return self._flusher is not None and not self._flusher.done()
 
     async def _flush(self) -> None:
         while self._waiting:
@@ -218,7 +236,7 @@ class CheckpointWriter:
         When it writes nothing there is nothing to overlap with: then the two sums of a large block are made
         beside each other, and a small one is not handed over at all.
         """
-        writes = self._flusher is not None and not self._flusher.done()
+        writes = self._is_writing
         if self._dead is not None or block.size < (DIGEST_ALONE_BYTES if writes else DIGEST_APART_BYTES):
             return lambda: Payload.of(block)
         if writes:
@@ -238,6 +256,28 @@ class CheckpointWriter:
     async def intent(self, frozen: FrozenBatch) -> None:
         """Freeze the content of a batch; from here it has the same in every repetition."""
         await self._write(IntentEntry(self.live, self._payload, frozen, self.directory.epoch))
+
+    async def idle(self, frozen: FrozenBatch, time: int, content: Mapping[str, Any]) -> None:
+        """A batch that changes nothing and of which nothing was seen: its intent and its commit.
+
+        Both are written before whatever is written next, or within :data:`IDLE_S`, and not waited for: a
+        crash makes as if the batch had not been cut. Only when too many wait, this does as well.
+        """
+        if self._dead is not None:
+            raise self._dead
+        content = {**content, "epoch": self.directory.epoch}
+        commit = CommitEntry(self.live, self._payload, frozen.batch, time, (), (), content)
+        self._enqueue(IntentEntry(self.live, self._payload, frozen, self.directory.epoch))
+        done = self._enqueue(commit)
+        done.add_done_callback(lambda _: self._declare(commit.needs))
+        if len(self._waiting) > 2 * IDLE_BATCHES_MAX:
+            self._start()
+            await asyncio.shield(done)
+        elif self._idle is None and not self._is_writing:
+            self._idle = asyncio.get_running_loop().call_later(IDLE_S, self._start)
+
+    def _declare(self, needs: int) -> None:
+        self._declared = max(self._declared, needs)
 
     async def commit(
         self,
@@ -289,7 +329,8 @@ class CheckpointWriter:
 
     async def collect_garbage(self) -> None:
         """Drop segments that nothing needs any more. Raises StorageError."""
-        if self._journal.segments > 1:
+        if self._journal.segments > 1 and self._collected != self.statistics.syncs:
+            self._collected = self.statistics.syncs
             await self._in_thread(self._collect)
 
     def _collect(self) -> None:
@@ -336,6 +377,7 @@ class CheckpointWriter:
         self._digests.shutdown(wait=False)
 
     async def _close(self) -> None:
+        self._start()
         while self._flusher is not None and not self._flusher.done():
             await asyncio.wait({self._flusher})
         self._dead = self._dead or StorageError(f"the checkpoint directory {self.directory.path} is closed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ..durable.crash import crash_point
@@ -55,6 +56,8 @@ class CommitProtocol:
         self._written: dict[str, Any] = {}  # the last position of each input that was handed to the journal
         self._point = _commit_point(self._sinks)
         self._described_inputs: dict[int, dict[str, Any]] = {}  # of batches in flight
+        self._idle: dict[int, tuple[Batch, FrozenBatch]] = {}  # in flight, and not frozen
+        self._begun: asyncio.Future[None] | None = None  # of the last batch that was frozen
         self._keepers = {node.state_id: node for node in translator.nodes if has_state(node)}
         self._state_ids = {stored_state_id(node): name for name, node in self._keepers.items()}
 
@@ -62,7 +65,8 @@ class CommitProtocol:
         """Freeze the content of a batch; costs nothing without a journal.
 
         Its record is written while the batch is already being computed; what can be seen outside, the
-        output operations and the writes of sinks, waits for :meth:`begun`.
+        output operations and the writes of sinks, waits for :meth:`.machine.Batch.frozen`. A batch that takes
+        nothing from its inputs is frozen when somebody waits for that, or a later one is.
         """
         if self._point is not None:
             self._described_inputs[batch.id] = {
@@ -72,21 +76,31 @@ class CommitProtocol:
         if self._writer is None:
             return
         frozen = self._frozen(self._writer, batch, contents)
-        batch.begun = asyncio.get_running_loop().create_task(
-            self._write_intent(self._writer, frozen), name=f"aiostream-intent-{batch.id}"
-        )
-        batch.begun.add_done_callback(_retrieve)
+        self._idle[batch.id] = batch, frozen
+        batch.freeze = partial(self._freeze, self._writer, batch.id)
+        if not frozen.is_idle:
+            batch.freeze()
+
+    def _freeze(self, writer: CheckpointWriter, last: int) -> None:
+        """Write the intents of batch ``last`` and of those before it, in their order."""
+        for batch_id in [batch_id for batch_id in self._idle if batch_id <= last]:
+            batch, frozen = self._idle.pop(batch_id)
+            batch.freeze = None
+            batch.begun = asyncio.get_running_loop().create_task(
+                self._write_intent(writer, frozen, self._begun), name=f"aiostream-intent-{batch_id}"
+            )
+            batch.begun.add_done_callback(_retrieve)
+            self._begun = batch.begun
 
     @staticmethod
-    async def _write_intent(writer: CheckpointWriter, frozen: FrozenBatch) -> None:
+    async def _write_intent(
+        writer: CheckpointWriter, frozen: FrozenBatch, previous: asyncio.Future[None] | None
+    ) -> None:
+        if previous is not None and previous.done():
+            previous.result()  # what could not be frozen leaves no gap before a later batch
         crash_point("before_intent")
         await writer.intent(frozen)
         crash_point("after_intent")
-
-    async def begun(self, batch: Batch) -> None:
-        """Return when the content of a batch is frozen for good. Raises StorageError."""
-        if batch.begun is not None:
-            await asyncio.shield(batch.begun)
 
     def _frozen(self, writer: CheckpointWriter, batch: Batch, contents: Sequence[BatchInput]) -> FrozenBatch:
         layout = self._translator.layout
@@ -142,6 +156,10 @@ class CommitProtocol:
         4. Sources are told, so that they can acknowledge to the outside.
         5. What no later batch needs is forgotten: blocks, then segments of the journal.
 
+        A batch of which nothing was or will be seen, that took nothing from its inputs and changed no state,
+        is not waited for in step 2: its records are written with those of the next batch, or within
+        :data:`.checkpoint.IDLE_S`. After a crash it was never cut; no later batch can be true without it.
+
         With a sink that is the commit point, and output for it in the batch, step 2 is:
 
         2a. A prepared record is written and synced, with all that the commit record would cover. The
@@ -151,9 +169,6 @@ class CommitProtocol:
             it, recovery asks the sink for its mark, and writes this record or drops what was prepared.
         """
         point = self._point if self._point is not None and self._point.has_output(batch) else None
-        if self._writer is not None:
-            await self.begun(batch)
-            crash_point("before_commit")
         await self._decide(point, batch)
         self._described_inputs.pop(batch.id, None)
         if self._writer is not None:
@@ -197,6 +212,13 @@ class CommitProtocol:
         kept = self._translator.kept_blocks(batch)
         try:
             described = [self._described(change) for change in changes]
+            if batch.id in self._idle and not (described or kept or batch.tokens):
+                _, frozen = self._idle.pop(batch.id)
+                batch.freeze = None
+                await writer.idle(frozen, int(batch.time), content)
+                return None
+            await batch.frozen()
+            crash_point("before_commit")
             if point is None:
                 await writer.commit(batch.id, int(batch.time), described, kept, content)
                 return None

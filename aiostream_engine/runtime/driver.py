@@ -371,8 +371,9 @@ class StreamDriver:
             try:
                 rdd = await self.translator.rdd(output.parent, batch)
                 if rdd is not None:
-                    if output.sink is None:  # a sink waits by itself, when it has something to write
-                        await self.protocol.begun(batch)
+                    # A sink waits by itself, when it has something to write.
+                    if output.sink is None and not self.translator.is_empty(output.parent, batch):
+                        await batch.frozen()
                     await output.run(rdd, batch)
                 return
             except asyncio.CancelledError as error:

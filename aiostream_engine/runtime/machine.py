@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -33,7 +34,8 @@ class Batch:
     """One batch: number, label, label of the batch before, phase, and tokens of transactional sinks.
 
     begun: over when its content is frozen for good, None when nothing has to be written for that.
-    Before, nothing of the batch may be seen outside.
+    Before, nothing of the batch may be seen outside. freeze: sets ``begun``; None when that was done,
+    or is not needed.
     """
 
     id: int
@@ -43,6 +45,14 @@ class Batch:
     phase: BatchPhase = BatchPhase.WAITING
     tokens: dict[str, list[Any]] = field(default_factory=dict)
     begun: asyncio.Future[None] | None = field(default=None, repr=False)
+    freeze: Callable[[], None] | None = field(default=None, repr=False)
+
+    async def frozen(self) -> None:
+        """Return when the content is frozen for good. Raises StorageError."""
+        if self.freeze is not None:
+            self.freeze()
+        if self.begun is not None:
+            await asyncio.shield(self.begun)
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,6 +252,13 @@ class FrozenBatch(NamedTuple):
     inputs: dict[str, FrozenInput]
     positions: dict[str, Position]
 
+    @property
+    def is_idle(self) -> bool:
+        """True when it takes nothing from its inputs, and leaves their positions as they were."""
+        if self.positions:
+            return False
+        return not any(item.blocks or "recipe" in item.plain for item in self.inputs.values())
+
 
 def plain(value: object) -> Any:
     """``value`` as JSON data, for people: what is none becomes text."""

@@ -69,7 +69,7 @@ class SinkDriver:
                 tokens = await self._each_when_computed(job, node, batch, staged)
             else:
                 parts = [result.outputs for result in await job.run_terminal(node, ToBlocks())]
-                await _begun(batch)
+                await batch.frozen()
                 keys = self._keys(batch, len(parts))
                 tokens = await self._each(keys, parts, staged)
         except Exception:
@@ -144,7 +144,7 @@ class SinkDriver:
         async def computed(key: WriteKey) -> Any:
             (result,) = await execution.run((key.partition,))
             async with slots:
-                await _begun(batch)
+                await batch.frozen()
                 return await self._one(key, result.outputs, staged)
 
         return await _all([computed(key) for key in self._keys(batch, execution.partitions)])
@@ -157,11 +157,6 @@ class SinkDriver:
         assert isinstance(self.sink, PlainSink | IdempotentSink)
         await self.sink.write(key, _records(refs))
         return None
-
-
-async def _begun(batch: Batch) -> None:
-    if batch.begun is not None:
-        await asyncio.shield(batch.begun)
 
 
 async def _all(coroutines: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:

@@ -172,14 +172,20 @@ class Translator:
                 self._keep(node, rdd, batch.time)
         return rdd
 
-    async def _make_or_repeat(self, node: StreamNode, batch: Batch) -> Any | None:
-        """The RDD of a batch; one that is empty like an earlier one is that."""
+    def is_empty(self, node: StreamNode, batch: Batch) -> bool:
+        """True of a stream that gives the same in all batches without input, of which ``batch`` is one."""
+        return self._empty_key(node, batch) is not None
 
+    def _empty_key(self, node: StreamNode, batch: Batch) -> tuple[int, int] | None:
         def is_empty(input_id: int) -> bool:
             content = self._inputs[input_id].get(batch.time)
             return content is not None and not content.blocks and not content.datasets
 
-        key = self._empty.key(node, self._factory.default_parallelism, is_empty)
+        return self._empty.key(node, self._factory.default_parallelism, is_empty)
+
+    async def _make_or_repeat(self, node: StreamNode, batch: Batch) -> Any | None:
+        """The RDD of a batch; one that is empty like an earlier one is that."""
+        key = self._empty_key(node, batch)
         if key is None:
             return await self._make(node, batch)
         rdd = self._empty.get(key)
