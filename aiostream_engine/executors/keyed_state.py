@@ -31,10 +31,12 @@ def held_store(
     if store is not None and broken is None:
         if store.version == directive.base:
             return store
-        # The task failed behind the state: its block is lost, and what it changed is to be in one.
-        if store.version == directive.target and not mapped and not directive.changelog:
+        # With a changelog the task failed behind the state: its block is lost, and what it changed is to be
+        # in one. It cannot be undone where functions may change values in place, but it can be loaded.
+        is_lost = directive.changelog and not mapped
+        if store.version == directive.target and not mapped and not is_lost:
             return store
-        if store.can_roll_back_to(directive.base):
+        if store.can_roll_back_to(directive.base) and not is_lost:
             store.rollback()
             return store
     if broken is not None and directive.restore == ():

@@ -119,7 +119,7 @@ class UpdateState:
                 new = call(key, take(key, []), value)
                 if new is None:
                     removed.append(key)
-                elif type(new) not in IMMUTABLE or new != value or type(new) is not type(value):
+                elif not _is_unchanged(new, value):
                     changed[key] = new
             for key, value in groups.items():
                 new = call(key, value, None)
@@ -149,7 +149,7 @@ class UpdateState:
                 if new is None:
                     if known:
                         changes.removed.append(key)
-                elif type(new) not in IMMUTABLE or new != value or type(new) is not type(value):
+                elif not _is_unchanged(new, value):
                     changes.changed[key] = new
         except Exception as error:
             raise StateFailure(record) from error
@@ -166,6 +166,17 @@ class UpdateState:
 
     def output(self, store: MemoryStore, changes: Changes | None) -> Iterable[Any]:
         return store.entries.items()
+
+
+def _is_unchanged(new: Any, value: Any) -> bool:
+    """True when nothing is to be logged; False also of what may have been changed in place.
+
+    To find that out by pickling it before and after takes longer than to log it.
+    """
+    kind = type(new)
+    if kind is tuple:
+        return new is value and IMMUTABLE.issuperset(map(type, new))
+    return kind in IMMUTABLE and kind is type(value) and bool(new == value)
 
 
 def _visits(

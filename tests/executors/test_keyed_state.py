@@ -55,13 +55,22 @@ def test_a_batch_that_is_run_again_is_undone_if_its_records_are_not_in_the_state
     assert store.entries["key"] == 1
 
 
-def test_a_batch_whose_block_was_lost_is_undone_so_that_another_one_is_written(
-    environment: TaskEnvironment,
-) -> None:
+def test_a_batch_whose_block_was_lost_is_run_again_from_the_chain(environment: TaskEnvironment) -> None:
     """Its task failed behind the state: without a block the changes would be in no chain."""
-    store = advanced(advanced(held(environment, directive(0, 1)), 1), 2)
-    assert held(environment, directive(1, 2)._replace(changelog=True)).version == 1
-    assert store.entries["key"] == 1
+    wanted = directive(1, 2)._replace(changelog=True)
+    first = advanced(advanced(held(environment, directive(0, 1)), 1), 2)
+    with pytest.raises(StateMissing):
+        held(environment, wanted)
+    chain = (BlockRef("pickle", Changes({"key": 1}).dump()),)
+    store = held(environment, wanted._replace(restore=chain))
+    assert (dict(store.entries), store.version) == ({"key": 1}, 1)
+    assert store is not first
+
+
+def test_a_first_batch_whose_block_was_lost_begins_from_nothing(environment: TaskEnvironment) -> None:
+    advanced(held(environment, directive(0, 1)), 1)
+    store = held(environment, directive(0, 1)._replace(changelog=True))
+    assert (len(store.entries), store.version) == (0, 0)
 
 
 def test_a_version_that_is_not_held_is_asked_for_and_loaded(environment: TaskEnvironment) -> None:

@@ -101,6 +101,13 @@ def test_only_what_changed_is_logged() -> None:
     assert changes.changed == {"a": 2}
 
 
+def test_a_pair_that_a_function_gives_back_is_not_logged_and_what_can_change_in_place_is() -> None:
+    store = MemoryStore()
+    store.entries.update(pair=(1, "one"), deep=(1, [2]), flat=[1])
+    changes = UpdateState(Fn(lambda values, old: old)).update(store, [[]], 1)
+    assert changes.changed == {"deep": (1, [2]), "flat": [1]}
+
+
 def test_a_value_of_another_type_is_a_change() -> None:
     spec = UpdateState(Fn(lambda values, old: True if old == 1 else 1))
     partition = Partition(spec)
