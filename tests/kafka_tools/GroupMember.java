@@ -39,6 +39,9 @@ public class GroupMember {
             while (!Files.exists(stop)) {
                 for (var record : consumer.poll(Duration.ofMillis(100)))
                     System.out.println("record " + record.partition() + " " + record.offset());
+                long at = 0;
+                for (var place : consumer.assignment()) at += consumer.position(place);
+                Files.writeString(Path.of(args[4] + ".at"), "" + at);
                 try {
                     consumer.commitSync();
                 } catch (RebalanceInProgressException later) {

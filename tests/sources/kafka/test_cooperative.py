@@ -125,27 +125,29 @@ async def test_a_killed_member_costs_the_others_nothing(
     assert [len(places) for places in survivor.source.given_back] == [2]
 
 
-@asynccontextmanager
-async def java_member(
-    kafka: LocalKafka, topic: str, group: str, directory: Path
-) -> AsyncIterator[tuple[Callable[[], int], list[str]]]:
-    """A member in Java: how many partitions it has, and, once it has left, what it wrote."""
-    stop, lines = directory / f"stop-{group}", []  # type: ignore[var-annotated]
-    run = asyncio.create_task(
-        asyncio.to_thread(kafka.java, JAVA, kafka.bootstrap, topic, group, STICKY, stop)
-    )
-    owned = directory / f"stop-{group}.owned"
+class JavaMember:
+    """A member in Java; what it tells while it runs, and, once it has left, the lines that it wrote."""
 
-    def count() -> int:
-        if run.done():
-            run.result()
-        return int(owned.read_text() or 0) if owned.exists() else 0
+    def __init__(self, directory: Path) -> None:
+        self.stop = directory / "stop"
+        self.lines: list[str] = []
 
-    try:
-        yield count, lines
-    finally:
-        stop.touch()
-        lines += (await run).splitlines()
+    @asynccontextmanager
+    async def running(self, kafka: LocalKafka, topic: str, group: str) -> AsyncIterator[JavaMember]:
+        arguments = kafka.bootstrap, topic, group, STICKY, self.stop
+        self._run = asyncio.create_task(asyncio.to_thread(kafka.java, JAVA, *arguments))
+        try:
+            yield self
+        finally:
+            self.stop.touch()
+            self.lines += (await self._run).splitlines()
+
+    def told(self, what: str) -> int:
+        """``owned``: how many partitions; ``at``: the sum of their positions."""
+        if self._run.done():
+            self._run.result()
+        path = self.stop.with_name(f"stop.{what}")
+        return int(path.read_text() or 0) if path.exists() else 0
 
 
 async def test_an_engine_and_java_clients_rebalance_cooperatively_whoever_leads(
@@ -154,13 +156,13 @@ async def test_an_engine_and_java_clients_rebalance_cooperatively_whoever_leads(
     """E14: the member that is there first is the leader: ours, then Java's."""
     topic, group = await make_topic(kafka, partitions=4), unique_name("group")
     first, second = WatchedMember(kafka, topic, group), WatchedMember(kafka, topic, group)
-    async with Load(kafka.bootstrap, topic, 4).running() as load, contextlib.AsyncExitStack() as java:
+    async with Load(kafka.bootstrap, topic, 4).running() as load, contextlib.AsyncExitStack() as stack:
         async with first.running():
             await until(lambda: len(first.places) == 4 and first.batches)
-            count, lines = await java.enter_async_context(java_member(kafka, topic, group, tmp_path))
-            await until(lambda: count() == 2 and len(first.places) == 2)
+            java = await stack.enter_async_context(JavaMember(tmp_path).running(kafka, topic, group))
+            await until(lambda: java.told("owned") == 2 and len(first.places) == 2)
             assert [len(places) for places in first.source.given_back] == [2]
-        await until(lambda: count() == 4)
+        await until(lambda: java.told("owned") == 4)
         async with second.running():
             await until(lambda: len(second.places) == 2)
             seen = len(second.batches)
@@ -170,9 +172,12 @@ async def test_an_engine_and_java_clients_rebalance_cooperatively_whoever_leads(
             await until(
                 lambda: all(queue.taken == sent for queue in second.source.assignment.queues.values())
             )
-    assert sum(line.startswith("revoked") for line in lines) == 2 + 2  # the last two as it closed
+            await until(lambda: java.told("at") == 2 * sent)
+    moves = [line.split()[0] for line in java.lines if "record" not in line]
+    assert moves[:6] == ["assigned"] * 4 + ["revoked"] * 2  # two by two: nothing was given back beside
     theirs = {
-        (topic, int(one), int(two)) for _, one, two in (line.split() for line in lines if "record" in line)
+        (topic, int(one), int(two))
+        for _, one, two in (line.split() for line in java.lines if "record" in line)
     }
     assert theirs | all_of(first, second).keys() == {(topic, n % 4, n // 4) for n in range(load.sent)}
 
