@@ -315,3 +315,19 @@ def test_ranges_that_run_again_are_not_read_again_unless_another_went_on() -> No
     assert assignment._behind_replayed(("topic", 1), 40) == 40
     assert assignment.take_skipped() == {("topic", 0): 20}
     assert assignment.take_skipped() == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"topics": "t", "instance_id": "a"}, "instance_id is for members of a group"),
+        ({"topics": "t", "subscribe": "t", "group": "g"}, "not both"),
+        ({"subscribe": "t"}, "needs group"),
+        ({"subscribe": "t", "group": "g", "partitions": [("t", 0)]}, "partitions is not for members"),
+        ({"subscribe": "t", "group": "g", "assignment": "lazy"}, "use 'cooperative' or 'eager'"),
+    ],
+)
+async def test_options_of_the_other_kind_of_stream_are_refused(options: dict[str, Any], says: str) -> None:
+    async with StreamingContext(0.1, "local") as ssc:
+        with pytest.raises(OptionError, match=says):
+            ssc.kafka_stream("a:1", **options)
