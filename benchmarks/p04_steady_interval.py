@@ -29,6 +29,14 @@ def setting(options: Options) -> tuple[Sequence[Contender], Any]:
         Contender("inline", "aiostream_engine, local", "engine/steady_ticks.py", None, "engine", inline),
         Contender("idle", "no data, local[2]", "engine/idle.py", None, "engine", pool),
         Contender("idle-inline", "no data, local", "engine/idle.py", None, "engine", inline),
+        Contender(
+            "idle-checkpoint",
+            "no data, local[2], checkpoint directory",
+            "engine/idle.py",
+            kind="engine",
+            parameters={**pool, "checkpoint": True},
+            on_disk=True,
+        ),
         Contender("ticks", "floor: asyncio.sleep in a loop", "floors/bare_ticks.py", None, "floor", pool),
     ], answer
 

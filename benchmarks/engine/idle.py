@@ -24,7 +24,11 @@ async def main() -> None:
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        ssc = ase.StreamingContext(interval=given["interval_s"], master=given["master"])
+        ssc = ase.StreamingContext(
+            interval=given["interval_s"],
+            master=given["master"],
+            checkpoint=given["disk"] + "/checkpoint" if given.get("checkpoint") else None,
+        )
         lines = ssc.socket_text_stream("127.0.0.1", port)
         lines.map(lambda line: (line, 1)).reduce_by_key(lambda a, b: a + b).foreach_rdd(
             lambda rdd: rdd.collect()
