@@ -51,10 +51,11 @@ _SEGMENTS_MAX = 64  # each start begins one, however small
 
 @dataclass(slots=True)
 class _Waiting:
-    """An entry, and who waits for it."""
+    """An entry, and who waits for it. behind: it needs the intents of all batches up to this one."""
 
     entry: Entry
     done: asyncio.Future[None]
+    behind: int = 0
     error: Exception | None = None
 
 
@@ -112,6 +113,7 @@ class CheckpointWriter:
         self._dead: Exception | None = None
         self._closing = asyncio.Event()
         self._idle: asyncio.TimerHandle | None = None  # set while only idle batches wait
+        self._gap: tuple[int, Exception] | None = None  # a batch whose intent could not be made, and why
         self._declared = 0  # the first record that is needed, by the last COMMIT of this driver
         self._collected = 0  # syncs at the last look for what is not needed
         self._segments = 0  # at the last look for a crowd
@@ -122,19 +124,19 @@ class CheckpointWriter:
 
     # -- writing -------------------------------------------------------------------------------
 
-    async def _write(self, entry: Entry) -> None:
+    async def _write(self, entry: Entry, *, behind: int = 0) -> None:
         """Durable when it returns; waits together with whatever else is being written.
 
         Queued at once, so that the order of calls is that of the records.
         """
         if self._dead is not None:
             raise self._dead
-        done = self._enqueue(entry)
+        done = self._enqueue(entry, behind)
         self._start()
         await asyncio.shield(done)
 
-    def _enqueue(self, entry: Entry) -> asyncio.Future[None]:
-        waiting = _Waiting(entry, asyncio.get_running_loop().create_future())
+    def _enqueue(self, entry: Entry, behind: int) -> asyncio.Future[None]:
+        waiting = _Waiting(entry, asyncio.get_running_loop().create_future(), behind)
         waiting.done.add_done_callback(_retrieve)
         self._waiting.append(waiting)
         return waiting.done
@@ -212,7 +214,9 @@ class CheckpointWriter:
             entry.synced(lives)
 
     def _append(self, waiting: _Waiting) -> list[Live]:
-        waiting.error = None
+        waiting.error = self._refusal(waiting)
+        if waiting.error is not None:
+            return []
         number = self._journal.number
         try:
             records = []
@@ -222,6 +226,8 @@ class CheckpointWriter:
                 records.append((draft.kind, meta, draft.payload))
         except Exception as error:
             waiting.error = error
+            if isinstance(waiting.entry, IntentEntry):
+                self._gap = (waiting.behind + 1, error)
             return []
         lives = []
         for kind, meta, payload in records:
@@ -229,6 +235,13 @@ class CheckpointWriter:
             lives.append(Live(ref.number, len(meta) + len(payload.data)))
         waiting.entry.appended(lives)
         return lives
+
+    def _refusal(self, waiting: _Waiting) -> Exception | None:
+        """No batch is frozen behind one that could not be: recovery would miss that one."""
+        if self._gap is None or waiting.behind < self._gap[0]:
+            return None
+        batch, error = self._gap
+        return StorageError(f"batch {batch} could not be written to the journal: {error}")
 
     def _payload(self, block: BlockRef) -> Callable[[], Payload]:
         """A block to be written; a large one is digested beside what the journal is writing meanwhile.
@@ -255,7 +268,12 @@ class CheckpointWriter:
 
     async def intent(self, frozen: FrozenBatch) -> None:
         """Freeze the content of a batch; from here it has the same in every repetition."""
-        await self._write(IntentEntry(self.live, self._payload, frozen, self.directory.epoch))
+        try:
+            entry = IntentEntry(self.live, self._payload, frozen, self.directory.epoch)
+        except Exception as error:
+            self._gap = self._gap or (frozen.batch, error)
+            raise
+        await self._write(entry, behind=frozen.batch - 1)
 
     async def idle(self, frozen: FrozenBatch, time: int, content: Mapping[str, Any]) -> None:
         """A batch that changes nothing and of which nothing was seen: its intent and its commit.
@@ -267,8 +285,8 @@ class CheckpointWriter:
             raise self._dead
         content = {**content, "epoch": self.directory.epoch}
         commit = CommitEntry(self.live, self._payload, frozen.batch, time, (), (), content)
-        self._enqueue(IntentEntry(self.live, self._payload, frozen, self.directory.epoch))
-        done = self._enqueue(commit)
+        self._enqueue(IntentEntry(self.live, self._payload, frozen, self.directory.epoch), frozen.batch - 1)
+        done = self._enqueue(commit, frozen.batch)
         done.add_done_callback(lambda _: self._declare(commit.needs))
         if len(self._waiting) > 2 * IDLE_BATCHES_MAX:
             self._start()

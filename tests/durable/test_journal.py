@@ -140,7 +140,7 @@ def test_damage_in_an_older_segment_is_corruption_even_at_its_end(tmp_path: Path
     [
         b"\0" * 5000 + b"\1",
         b"rec\x01" * 300,
-        os.urandom(3000),
+        os.urandom(2999) + b"\1",  # zeros at the end would be room that was not used
         RecordHeader(1, 2, 0, 1, 4 * 1024**3, 0).pack(),
         RecordHeader(1, 2, 0, META_BYTES_MAX, 0, 0).pack() + b"x",
     ],

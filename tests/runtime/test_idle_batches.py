@@ -13,7 +13,7 @@ import pytest
 import aiostream_engine as ase
 from aiostream_engine.config import CheckpointConfig, SchedulerConfig
 from aiostream_engine.durable.seal import Seal
-from aiostream_engine.errors import StorageError
+from aiostream_engine.errors import BlocksReleasedError, StorageError
 from aiostream_engine.runtime import checkpoint, commit
 from aiostream_engine.runtime.checkpoint import CheckpointWriter
 from aiostream_engine.runtime.checkpointing import CheckpointSession
@@ -101,6 +101,23 @@ async def test_the_end_writes_idle_batches(tmp_path: Path) -> None:
     assert last_batch(tmp_path / "cp") == 2
     with pytest.raises(StorageError, match="is closed"):
         await idle(writer, 3)
+
+
+async def test_no_batch_is_frozen_behind_one_that_could_not_be(tmp_path: Path) -> None:
+    """B1: recovery would miss it"""
+    writer = await opened(tmp_path)
+    gone = BlockRef("lines", None, str(tmp_path / "gone"), 0, 2, 1)
+    failed, refused = await asyncio.gather(
+        writer.intent(frozen(1, gone)), writer.intent(frozen(2)), return_exceptions=True
+    )
+    assert isinstance(failed, BlocksReleasedError)
+    assert isinstance(refused, StorageError)
+    with pytest.raises(StorageError, match="batch 1 could not be written"):
+        await writer.intent(frozen(3))
+    await idle(writer, 4)
+    await writer.aclose()
+    found = recover(str(tmp_path / "cp" / "journal"), Seal(KEY), settle=False)
+    assert (found.batch, list(found.pending)) == (0, [])
 
 
 def test_what_moves_a_position_or_holds_a_block_is_not_idle() -> None:
