@@ -57,7 +57,7 @@ class Journal:
     counts, ``bytes`` the size of all segments.
 
     While groups are small, zeros are written ahead of them, as PostgreSQL does with its log: syncing what
-    replaces them is cheaper by half than syncing a file that grows, whose file system must note that as well.
+    replaces them is cheaper than syncing a file that grows, whose file system must note that as well.
     """
 
     def __init__(
