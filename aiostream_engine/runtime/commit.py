@@ -57,6 +57,7 @@ class CommitProtocol:
         self._point = _commit_point(self._sinks)
         self._described_inputs: dict[int, dict[str, Any]] = {}  # of batches in flight
         self._idle: dict[int, tuple[Batch, FrozenBatch]] = {}  # in flight, and not frozen
+        self._begun: asyncio.Future[None] | None = None  # of the last batch that was frozen
         self._keepers = {node.state_id: node for node in translator.nodes if has_state(node)}
         self._state_ids = {stored_state_id(node): name for name, node in self._keepers.items()}
 
@@ -86,12 +87,17 @@ class CommitProtocol:
             batch, frozen = self._idle.pop(batch_id)
             batch.freeze = None
             batch.begun = asyncio.get_running_loop().create_task(
-                self._write_intent(writer, frozen), name=f"aiostream-intent-{batch_id}"
+                self._write_intent(writer, frozen, self._begun), name=f"aiostream-intent-{batch_id}"
             )
             batch.begun.add_done_callback(_retrieve)
+            self._begun = batch.begun
 
     @staticmethod
-    async def _write_intent(writer: CheckpointWriter, frozen: FrozenBatch) -> None:
+    async def _write_intent(
+        writer: CheckpointWriter, frozen: FrozenBatch, previous: asyncio.Future[None] | None
+    ) -> None:
+        if previous is not None and previous.done():
+            previous.result()  # no batch begins behind one that failed before it came to the journal
         crash_point("before_intent")
         await writer.intent(frozen)
         crash_point("after_intent")
