@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -85,3 +86,19 @@ class Stage:
         async with self.started():
             await self.batch(batches)
         await self.ssc.await_termination()
+
+
+class Letters:
+    """What a step gave up."""
+
+    def __init__(self, stream: Any) -> None:
+        self.found: list[Any] = []
+        stream.dead_letters().foreach_rdd(self._keep)
+
+    async def _keep(self, rdd: Any, time: Any) -> None:
+        self.found += await rdd.collect()
+
+    @property
+    def values(self) -> dict[Any, Counter[Any]]:
+        """The values of each key."""
+        return {letter.record[0]: Counter(letter.record[1]) for letter in self.found}

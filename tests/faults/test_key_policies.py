@@ -28,27 +28,11 @@ from aiostream_engine.sinks.base import PlainSink, Records, WriteKey
 from aiostream_engine.testing import ManualClock, ScriptedReplayableSource
 from aiostream_engine.types import ContextState
 from tests.faults.world import KEY, KeyedSink, Outside
-from tests.stage import Stage
+from tests.stage import Letters, Stage
 
 pytestmark = pytest.mark.faults
 
 MASTERS = pytest.mark.parametrize("master", ["local", "local[2]"])
-
-
-class Letters:
-    """What a step gave up."""
-
-    def __init__(self, stream: Any) -> None:
-        self.found: list[Any] = []
-        stream.dead_letters().foreach_rdd(self._keep)
-
-    async def _keep(self, rdd: Any, time: Any) -> None:
-        self.found += await rdd.collect()
-
-    @property
-    def values(self) -> dict[Any, Counter[Any]]:
-        """The values of each key."""
-        return {letter.record[0]: Counter(letter.record[1]) for letter in self.found}
 
 
 # -- reducing ------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from aiostream_engine.errors import PoisonTaskError, StepError, TaskDeadlineErro
 from aiostream_engine.observe.events import WorkerLost
 from aiostream_engine.testing import ManualClock, ScriptedReplayableSource
 from tests.faults.world import KEY, KeyedSink, Outside, StagingSink, running_sum
-from tests.stage import Stage
+from tests.stage import Letters, Stage
 
 pytestmark = pytest.mark.faults
 
@@ -60,17 +60,6 @@ def stage(*batches: list[Any], partitions: int = 2, parallelism: int | None = No
 
 def deaths(stage: Stage) -> list[str]:
     return [event.reason for event in stage.events if isinstance(event, WorkerLost)]
-
-
-class Letters:
-    """What a step gave up, by batch."""
-
-    def __init__(self, stream: Any) -> None:
-        self.found: list[Any] = []
-        stream.dead_letters().foreach_rdd(self._keep)
-
-    async def _keep(self, rdd: Any, time: Any) -> None:
-        self.found += await rdd.collect()
 
 
 @pytest.mark.parametrize(
